@@ -1,0 +1,44 @@
+"""Evaluate a checkpoint on any split: ``python src/eval.py ckpt_path=... split=val``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from fastfcn import cli
+
+
+@hydra.main(config_path="../conf", config_name="eval", version_base="1.3")
+@cli.one_sentence
+def main(cfg: DictConfig) -> None:
+    """Rebuild the model from the checkpoint file alone, test it, print and keep the figures."""
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+
+    from fastfcn import evaluation, provenance, training
+    from fastfcn.checkpoint import model_from_checkpoint, read_checkpoint
+    from fastfcn.module import SegmentationModule
+
+    training.quiet_lightning()
+    checkpoint = read_checkpoint(cfg.ckpt_path)
+    overrides = list(HydraConfig.get().overrides.task)
+    provenance.write(Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides)
+    datamodule = instantiate(cfg.data if "data" in cfg else checkpoint.data_config)
+    evaluation.check_classes(checkpoint.facts, datamodule.facts, path=cfg.ckpt_path)
+    module = SegmentationModule(
+        model=model_from_checkpoint(checkpoint),
+        facts=checkpoint.facts,
+        channels_last=cfg.channels_last,
+        compile_model=cfg.compile,
+    )
+    trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False)
+    evaluation.run(
+        trainer, module, datamodule, split=cfg.split, whole=cfg.whole, run_dir=cfg.paths.run_dir, source=cfg.ckpt_path
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

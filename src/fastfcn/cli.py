@@ -1,0 +1,109 @@
+"""How the scripts end: a user's mistake in one sentence, a fault of the program with its traceback."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from fastfcn.errors import UserError
+
+#: Exit code for a user's mistake, as argparse has it.
+USAGE = 2
+
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+#: Set in the environment, and so in the processes that DDP starts, while mistakes are told in one sentence.
+ONE_SENTENCE = "FASTFCN_ONE_SENTENCE"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a script's Hydra main: a mistake in the configuration ends with one sentence and exit code 2.
+
+    With ``HYDRA_FULL_ERROR=1`` in the environment every error keeps its traceback.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1" and not os.environ.get(ONE_SENTENCE):
+        main()
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to here instead of printing its own version
+    os.environ[ONE_SENTENCE] = "1"
+    one_sentence(main)()
+
+
+def one_sentence(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate what a user starts: a mistake ends the process with one sentence and exit code 2.
+
+    It stands under ``hydra.main`` too, which would put a line of its own before the sentence.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            sentence = explain(error) if os.environ.get(ONE_SENTENCE) else None
+            if sentence is None:
+                raise
+            sys.stdout.flush()
+            sys.stderr.write(f"error: {sentence}\n")
+            sys.stderr.flush()
+            sys.exit(USAGE)
+
+    return wrapper
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence for a user's mistake; None for a fault of the program.
+
+    A mistake is a UserError anywhere in the chain, or an error of Hydra or OmegaConf about the configuration: a group's
+    option that does not exist, a key that does not exist, a value of the wrong type.
+    """
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, UserError):
+            return " ".join(str(link).split())
+    for link in chain:
+        if type(link).__module__.split(".")[0] not in ("hydra", "omegaconf"):
+            continue
+        if type(link).__name__ == "InstantiationException" and link.__cause__ is not None:
+            target = str(link).splitlines()[0]
+            return f"{_first_line(link.__cause__)} ({target})."
+        return _configuration(chain)
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _configuration(chain: list[BaseException]) -> str:
+    """Hydra's several lines as one: what is wrong, then what there is to choose from."""
+    lines = [line.strip() for line in str(chain[0]).splitlines() if line.strip()]
+    text = lines[0].rstrip(".")
+    options: list[str] = []
+    for line in lines[1:]:
+        if line.startswith(("Config search path", "Set the environment", "full_key", "object_type", "reference_type")):
+            break
+        if line.startswith("Available options"):
+            continue
+        options.append(line)
+    if options and "Could not find" in text:
+        return f"{text}: choose one of {', '.join(options)}."
+    if "is not in struct" in str(chain[0]) or any("is not in struct" in str(link) for link in chain):
+        return f"{text}: there is no such key; `--cfg job` prints the whole configuration."
+    return " ".join([text, *options]) + "."

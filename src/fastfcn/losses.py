@@ -1,0 +1,65 @@
+"""The loss: cross entropy, the auxiliary head's cross entropy, and EncNet's presence (SE) loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastfcn.types import IGNORE_INDEX, SegmentationOutput
+
+
+def presence_target(mask: Tensor, num_classes: int) -> Tensor:
+    """Which classes occur in each image, on the mask's device.
+
+    Args:
+        mask: (B, H, W) class ids; a negative label counts for nothing.
+        num_classes: C.
+
+    Returns:
+        (B, C) float32 of 0 and 1.
+    """
+    # One bin more takes the ignored pixels and is cut off again.
+    labels = torch.where(mask < 0, num_classes, mask).flatten(1)
+    target = torch.zeros(mask.shape[0], num_classes + 1, device=mask.device)
+    return target.scatter_(1, labels, 1.0)[:, :num_classes]
+
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean cross entropy over the labelled pixels of the batch; 0 where the batch has none.
+
+    Args:
+        logits: (B, C, H, W).
+        mask: (B, H, W) int64, IGNORE_INDEX where nothing is known.
+    """
+    # Channels-last logits make this several times slower than the copy costs; the sum is finite without labels.
+    total = F.cross_entropy(logits.contiguous(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (mask != IGNORE_INDEX).sum().clamp(min=1)
+
+
+class SegmentationLoss(nn.Module):
+    """The training loss as a dictionary of its weighted terms; their sum is the loss.
+
+    Which terms occur depends on what the model gives: ``ce`` always, ``aux`` with an auxiliary head, ``presence`` with
+    the Encoding head.
+
+    Args:
+        aux_weight: of the auxiliary cross entropy; 0.2, or 0.4 in the scripts of 2020 for PSP and ASPP.
+        presence_weight: of the presence term (the SE loss of EncNet).
+    """
+
+    def __init__(self, *, aux_weight: float = 0.2, presence_weight: float = 0.2) -> None:
+        super().__init__()
+        self.aux_weight = aux_weight
+        self.presence_weight = presence_weight
+
+    def forward(self, output: SegmentationOutput, mask: Tensor) -> dict[str, Tensor]:
+        """Compare a model's output with the mask (B, H, W) int64; terms are scalars."""
+        terms = {"ce": cross_entropy(output.logits, mask)}
+        if output.aux is not None:
+            terms["aux"] = self.aux_weight * cross_entropy(output.aux, mask)
+        if output.presence is not None:
+            target = presence_target(mask, output.presence.shape[1])
+            bce = F.binary_cross_entropy_with_logits(output.presence.float(), target)
+            terms["presence"] = self.presence_weight * bce
+        return terms

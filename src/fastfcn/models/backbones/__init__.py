@@ -1,0 +1,1 @@
+"""Backbones: image -> Pyramid. Each publishes ``out_channels`` and ``output_stride``."""

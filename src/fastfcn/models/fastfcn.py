@@ -1,0 +1,73 @@
+"""The whole model (Figure 2): backbone, upsampler, head, and an auxiliary head in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from fastfcn.errors import UserError
+from fastfcn.models.layers import resize
+from fastfcn.models.upsamplers.base import Upsampler
+from fastfcn.types import HeadOutput, Pyramid, SegmentationOutput
+
+
+class Backbone(Protocol):
+    """What the model asks of a backbone, besides being a module that maps an image to a Pyramid."""
+
+    output_stride: int
+    out_channels: tuple[int, int, int, int]
+
+
+UpsamplerFactory = Callable[[Sequence[int]], Upsampler]
+HeadFactory = Callable[[Sequence[int], int], nn.Module]
+
+
+class FastFCN(nn.Module):
+    """A backbone, an upsampler and a head in a row; each is built from the channels that the one before publishes.
+
+    Args:
+        num_classes: of all logits.
+        backbone: the module image -> Pyramid.
+        upsample: ``upsample(in_channels)`` gives the module Pyramid -> Pyramid.
+        head: ``head(in_channels, num_classes)`` gives the module Pyramid -> HeadOutput.
+        aux_head: the same, on the backbone's pyramid, used in training only; None for none.
+
+    Raises:
+        UserError: the backbone's output stride is not the one that the upsampler expects.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        backbone: nn.Module,
+        upsample: UpsamplerFactory,
+        head: HeadFactory,
+        aux_head: HeadFactory | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise UserError(f"num_classes={num_classes}: segmentation needs at least 2 classes.")
+        channels: tuple[int, int, int, int] = backbone.out_channels  # type: ignore[assignment]
+        self.num_classes = num_classes
+        self.backbone = backbone
+        self.upsample = upsample(channels)
+        self.head = head(self.upsample.out_channels, num_classes)
+        self.aux_head = aux_head(channels, num_classes) if aux_head is not None else None
+        if backbone.output_stride != self.upsample.input_stride:
+            raise UserError(
+                f"output_stride={backbone.output_stride} contradicts the upsampler {type(self.upsample).__name__}, "
+                f"which expects {self.upsample.input_stride}: leave output_stride out, it follows the upsampler."
+            )
+
+    def forward(self, image: Tensor) -> SegmentationOutput:
+        """(B, 3, H, W), normalised -> logits (and, in training, auxiliary logits) at image size, and presence."""
+        size = image.shape[-2:]
+        pyramid: Pyramid = self.backbone(image)
+        out: HeadOutput = self.head(self.upsample(pyramid))
+        aux = None
+        if self.aux_head is not None and self.training:
+            aux = resize(self.aux_head(pyramid).logits, size)
+        return SegmentationOutput(resize(out.logits, size), aux, out.presence)

@@ -1,0 +1,40 @@
+"""Pyramid Scene Parsing head (PSPNet, Zhao et al., CVPR 2017), a multi-scale context head of Table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastfcn.models.layers import classifier, conv_bn_relu, resize
+from fastfcn.types import HeadOutput, Pyramid
+
+
+class PSPHead(nn.Module):
+    """Pools the map to several grids, spreads each over it again, and classifies map and grids together.
+
+    Args:
+        in_channels: channels of the pyramid's levels; the last is read.
+        num_classes: of the logits.
+        bins: side lengths of the pooled grids; each is projected to a quarter of the input's channels.
+    """
+
+    def __init__(self, in_channels: Sequence[int], num_classes: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        channels = in_channels[-1]
+        width = channels // 4
+        self.bins = tuple(bins)
+        self.branches = nn.ModuleList(conv_bn_relu(channels, width, 1) for _ in self.bins)
+        self.block = conv_bn_relu(channels + len(self.bins) * width, width, 3)
+        self.classify = classifier(width, num_classes)
+
+    def forward(self, pyramid: Pyramid) -> HeadOutput:
+        """The last level (B, C, h, w) -> logits (B, num_classes, h, w)."""
+        x = pyramid.c5
+        grids = [
+            resize(branch(F.adaptive_avg_pool2d(x, bins)), x.shape[-2:])
+            for branch, bins in zip(self.branches, self.bins, strict=True)
+        ]
+        return HeadOutput(self.classify(self.block(torch.cat([x, *grids], dim=1))))

@@ -1,0 +1,78 @@
+"""The recipe's optimizer and schedule (section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from fastfcn.errors import UserError
+
+
+def poly(step: int, total_steps: int, *, power: float = 0.9) -> float:
+    """The "poly" factor of the learning rate: ``(1 - step / total_steps) ** power``, 0 from the last step on.
+
+    Args:
+        step: iterations done.
+        total_steps: iterations of the whole training.
+        power: 0.9 in the paper.
+    """
+    return float(max(0.0, 1.0 - step / total_steps) ** power)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGDPoly:
+    """SGD with weight decay on everything, a higher rate off the backbone, and the poly schedule per iteration.
+
+    Attributes:
+        lr: of the backbone, for a global batch of ``reference_batch`` images.
+        momentum: of SGD.
+        weight_decay: on all parameters, norms and biases too, as the original has it.
+        new_lr_factor: learning rate of everything but the backbone, relative to it.
+        power: of the schedule.
+        reference_batch: the rate is scaled by the global batch over this number; None: it is taken as it stands.
+    """
+
+    lr: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    new_lr_factor: float = 10.0
+    power: float = 0.9
+    reference_batch: int | None = 16
+
+    def build(self, model: nn.Module, *, global_batch: int, total_steps: int) -> tuple[SGD, LambdaLR]:
+        """Make the optimizer and its schedule, to be stepped after every optimizer step.
+
+        Args:
+            model: its child ``backbone`` gets the plain rate, every other parameter the higher one.
+            global_batch: images per optimizer step: batch size x processes x accumulation.
+            total_steps: optimizer steps of the whole training.
+
+        Raises:
+            UserError: a rate that is not positive.
+        """
+        if self.lr <= 0:
+            raise UserError(f"optim.lr={self.lr}: choose a positive learning rate (0.001 for Pascal Context).")
+        scale = global_batch / self.reference_batch if self.reference_batch else 1.0
+        old, new = split_parameters(model)
+        groups = [
+            {"params": old, "lr": self.lr * scale, "name": "backbone"},
+            {"params": new, "lr": self.lr * scale * self.new_lr_factor, "name": "rest"},
+        ]
+        groups = [group for group in groups if group["params"]]  # a frozen backbone leaves none
+        optimizer = SGD(groups, lr=self.lr * scale, momentum=self.momentum, weight_decay=self.weight_decay)
+        return optimizer, LambdaLR(optimizer, lambda step: poly(step, total_steps, power=self.power))
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters of the child ``backbone``, and all others."""
+
+    def trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        return [p for p in parameters if p.requires_grad]
+
+    backbone = trainable(model.get_submodule("backbone").parameters())
+    known = {id(p) for p in backbone}
+    return backbone, [p for p in trainable(model.parameters()) if id(p) not in known]

@@ -1,0 +1,80 @@
+"""The figures that a run ends with: printed as a table, kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from fastfcn.types import DataFacts
+
+RESULTS_FILE = "results.json"
+
+#: Shown before the classes, in this order, where measured.
+HEADLINES = ("pixAcc", "mIoU", "score", "boundary_IoU", "thin_IoU")
+
+
+def gather(metrics: Mapping[str, Tensor | float], facts: DataFacts, *, prefix: str = "test") -> dict[str, Any]:
+    """Pick a split's figures out of everything that was logged.
+
+    Returns:
+        The headlines by name, and ``IoU``: class name -> fraction, None for a class absent from labels and predictions.
+    """
+
+    def value(name: str) -> float | None:
+        number = float(metrics[f"{prefix}/{name}"])
+        return None if math.isnan(number) else number
+
+    figures: dict[str, Any] = {name: value(name) for name in HEADLINES if f"{prefix}/{name}" in metrics}
+    figures["IoU"] = {name: value(f"IoU/{name}") for name in facts.class_names}
+    return figures
+
+
+def save(run_dir: str | Path, results: Mapping[str, Any]) -> Path:
+    """Write ``results.json`` into a run directory, whole or not at all."""
+    path = Path(run_dir) / RESULTS_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(results, indent=2) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def table(figures: Mapping[str, Any], *, title: str) -> Table:
+    """The test table: headlines, a rule, one row per class; percent."""
+    out = Table(title=title, title_justify="left")
+    out.add_column("")
+    out.add_column("%", justify="right")
+    names = [name for name in HEADLINES if name in figures]
+    for name in names:
+        out.add_row(name, percent(figures[name]), end_section=name == names[-1])
+    for name, iou in figures["IoU"].items():
+        out.add_row(f"IoU {name}", percent(iou))
+    return out
+
+
+def absent_note(figures: Mapping[str, Any]) -> str | None:
+    """One line on classes that the mean leaves out, or None."""
+    absent = [name for name, iou in figures["IoU"].items() if iou is None]
+    if not absent:
+        return None
+    return f"left out of mIoU, neither labelled nor predicted: {', '.join(absent)}"
+
+
+def show(figures: Mapping[str, Any], *, title: str) -> None:
+    """Print the test table and, where a class is left out of the mean, a note."""
+    console = Console()
+    console.print(table(figures, title=title))
+    if note := absent_note(figures):
+        console.print(note, soft_wrap=True)
+
+
+def percent(value: float | None) -> str:
+    """A fraction as percent with two decimals; a dash for None."""
+    return "-" if value is None else f"{100 * value:.2f}"
