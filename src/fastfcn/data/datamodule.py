@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import cv2
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch import distributed
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from fastfcn.data.augment import Sample, Transform, TransformedDataset, eval_transform, sample_seed, train_transform
+from fastfcn.data.augment import Sample, Transform, TransformedDataset, eval_transform, train_transform
+from fastfcn.data.samplers import EvalSampler, TrainSampler
 from fastfcn.errors import UserError
 from fastfcn.types import DataFacts, SegmentationDataset
 
@@ -66,9 +66,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         super().__init__()
         for key, size in {"batch_size": batch_size, "eval_batch_size": eval_batch_size}.items():
             if size is not None and size < 1:
-                raise UserError(f"{key}={size} must be at least 1.")
+                raise UserError(f"data.{key}={size} must be at least 1.")
         if num_workers != "auto" and (not isinstance(num_workers, int) or num_workers < 0):
-            raise UserError(f"num_workers={num_workers!r} must be a whole number from 0 on, or auto.")
+            raise UserError(f"data.num_workers={num_workers!r} must be a whole number from 0 on, or auto.")
         if seed < 0:
             raise UserError(f"seed={seed} must not be negative.")
         self._dataset = dataset
@@ -105,7 +105,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         dataset = self._open("train")
         if len(dataset) < self.batch_size:
             raise UserError(
-                f"batch_size={self.batch_size} is more than the {len(dataset)} images of the train split: lower it."
+                f"data.batch_size={self.batch_size} is more than the {len(dataset)} images of the train split: "
+                "lower it."
             )
         sampler = TrainSampler(
             len(dataset), batch_size=self.batch_size, seed=self._seed, rank=rank, world_size=world_size
@@ -151,7 +152,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _local_batch_size(self, world_size: int) -> int:
         if self.batch_size % world_size:
             raise UserError(
-                f"batch_size={self.batch_size} is the batch over all processes and does not divide among "
+                f"data.batch_size={self.batch_size} is the batch over all processes and does not divide among "
                 f"{world_size} of them: choose a multiple of {world_size}."
             )
         return self.batch_size // world_size
@@ -177,55 +178,6 @@ class SegmentationDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global state
         )
-
-
-class TrainSampler(Sampler[tuple[int, int]]):
-    """Yields (index, augmentation seed) of a process's share of an epoch, both functions of (seed, epoch) alone.
-
-    Global batch number b holds the same images on any number of processes; the images behind the last full batch are
-    left out of the epoch.
-
-    Args:
-        length: Number of images.
-        batch_size: Images in a batch over all processes.
-        seed: Governs order and augmentation.
-        rank: This process.
-        world_size: Number of processes.
-    """
-
-    def __init__(self, length: int, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self._length = length
-        self._used = length // batch_size * batch_size
-        self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iterator; Lightning calls it at the beginning of each epoch."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._used // self._world_size
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        seed, epoch = self._seed, self._epoch
-        order = np.random.default_rng((seed, epoch)).permutation(self._length)[: self._used]
-        indices = order[self._rank :: self._world_size].tolist()
-        return ((index, sample_seed(seed, epoch=epoch, index=index)) for index in indices)
-
-
-class EvalSampler(Sampler[int]):
-    """Yields the indices rank, rank + world_size, ...: in order, and over all processes each image exactly once."""
-
-    def __init__(self, length: int, *, rank: int = 0, world_size: int = 1) -> None:
-        self._indices = range(rank, length, world_size)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._indices)
 
 
 class _Loader(DataLoader[Sample]):

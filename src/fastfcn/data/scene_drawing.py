@@ -31,7 +31,7 @@ from fastfcn.data.scene_objects import (
 from fastfcn.types import Int16Array, UInt8Array
 
 #: Raise it with every change that alters a pixel, so that scenes cached before are drawn anew.
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 
 #: Class names in the order of the ids in ``scene_landscape``.
 CLASS_NAMES = ("sky", "mountain", "water", "grass", "road", "tree", "boat", "car", "pole", "branch", "bird")

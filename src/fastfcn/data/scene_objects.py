@@ -87,14 +87,14 @@ def paint_poles(rng: np.random.Generator, canvas: Canvas, land: Land, feet: list
     for x, y in feet:
         near = 0.35 + 0.65 * land.nearness(y)
         top = y - 0.62 * near
-        width = max(0.025 * near, 1.4 * canvas.pixel)
+        width = max(0.042 * near, 1.4 * canvas.pixel)
         shapes += stroke([(x, y), (x, top)], width, width * 0.75)
         reach = 0.065 * near
         shapes += stroke([(x - reach, top + 0.04 * near), (x + reach, top + 0.04 * near)], width * 0.7)
         arms.append([(x - reach, top + 0.03 * near), (x + reach, top + 0.03 * near)])
     perches: list[Point] = []
     wires: list[Shape] = []
-    width = max(0.009, 1.05 * canvas.pixel)
+    width = max(0.014, 1.05 * canvas.pixel)
     steps = np.linspace(0, 1, 14)
     ends = [[(x + far, y) for x, y in arm] for arm, far in ((arms[0], -1.1), (arms[-1], 1.1))]
     spans = [ends[0], *arms, ends[1]]
@@ -138,7 +138,7 @@ def _grow(
 
 def paint_bare_tree(rng: np.random.Generator, canvas: Canvas, land: Land, *, x: float, y: float, height: float) -> None:
     """Paint a leafless tree that stands at (x, y), all of it branches."""
-    shapes = _grow(rng, (x, y), -np.pi / 2, height, 0.06 * height, 2, 1.05 * canvas.pixel)
+    shapes = _grow(rng, (x, y), -np.pi / 2, height, 0.08 * height, 2, 1.05 * canvas.pixel)
     canvas.paint(shapes, land.lit((96, 66, 48), rng.uniform(0.6, 1.1)), BRANCH)
 
 
@@ -147,7 +147,9 @@ def paint_branch(rng: np.random.Generator, canvas: Canvas, land: Land) -> list[P
     left = rng.random() < 0.5
     y, length = rng.uniform(0.08, 0.6), rng.uniform(0.5, 0.9)
     angle = rng.uniform(-0.35, 0.35) + (0 if left else np.pi)
-    shapes = _grow(rng, (-0.03 if left else 1.03, y), angle, length, rng.uniform(0.024, 0.036), 2, 1.1 * canvas.pixel)
+    shapes = _grow(
+        rng, (-0.03 if left else 1.03, y), angle, length, rng.uniform(0.04, 0.056), 2, max(0.014, 1.1 * canvas.pixel)
+    )
     bough = shapes[-5:]
     canvas.paint(shapes, land.lit((104, 70, 48), rng.uniform(0.55, 1.1)), BRANCH)
     if rng.random() < 0.45:  # blossoms or last leaves at the tips of the twigs
@@ -205,7 +207,7 @@ def paint_flying_birds(rng: np.random.Generator, canvas: Canvas, land: Land) -> 
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(2, 6))):
         x, y = centre + rng.normal(0, (0.14, 0.06))
-        span, lift = rng.uniform(0.04, 0.085), rng.uniform(0.3, 0.7)
+        span, lift = rng.uniform(0.06, 0.11), rng.uniform(0.3, 0.7)
         for side in (-1, 1):
             wing = [(x, y), (x + side * 0.45 * span, y - lift * span), (x + side * span, y - 0.3 * lift * span)]
             shapes += stroke(wing, max(0.3 * span, 1.5 * canvas.pixel), 1.0 * canvas.pixel)
