@@ -21,3 +21,29 @@ $(READY): pyproject.toml requirements.lock
 	$(PY) -m uv pip install --quiet --python $(PY) --no-deps --editable .
 	@touch $@
 
+demo: $(READY)  ## train the four upsamplers on the embedded scenes, compare them in outputs/demo/report.md
+	rm -rf outputs/demo
+	$(PY) src/train.py sweep=demo
+	$(PY) src/report.py runs=outputs/demo
+
+test: $(READY)  ## all tests, offline
+	$(PY) -m pytest
+
+test-quick: $(READY)  ## the tests that take seconds
+	$(PY) -m pytest -m "not slow"
+
+lint: $(READY)  ## formatter, linter and type checker, nothing changed
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(READY)  ## format and mend what can be mended
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lock: $(READY)  ## pin the newest versions that pyproject.toml admits; no download host is recorded
+	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	  --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.lock
+
+clean:  ## remove the environment and caches; outputs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -14,27 +15,34 @@ from fastfcn import cli
 @cli.one_sentence
 def main(cfg: DictConfig) -> None:
     """Rebuild the model from the checkpoint file alone, test it, print and keep the figures."""
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
+    from pytorch_lightning.utilities import rank_zero_only
 
     from fastfcn import evaluation, provenance, training
-    from fastfcn.checkpoint import model_from_checkpoint, read_checkpoint
+    from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint, read_checkpoint
+    from fastfcn.config_types import check_types
     from fastfcn.module import SegmentationModule
+    from fastfcn.progress import progress_bar
 
+    check_types(config)
     training.quiet_lightning()
     checkpoint = read_checkpoint(cfg.ckpt_path)
     overrides = list(HydraConfig.get().overrides.task)
-    provenance.write(Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides)
-    datamodule = instantiate(cfg.data if "data" in cfg else checkpoint.data_config)
+    rank_zero_only(provenance.write)(
+        Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides
+    )
+    trusted = list(cfg.trusted)
+    datamodule = instantiate(cfg.data) if "data" in cfg else datamodule_from_checkpoint(checkpoint, trusted=trusted)
     evaluation.check_classes(checkpoint.facts, datamodule.facts, path=cfg.ckpt_path)
     module = SegmentationModule(
-        model=model_from_checkpoint(checkpoint),
+        model=model_from_checkpoint(checkpoint, trusted=trusted),
         facts=checkpoint.facts,
         channels_last=cfg.channels_last,
         compile_model=cfg.compile,
     )
-    trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False)
+    trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, callbacks=[progress_bar()])
     evaluation.run(
         trainer, module, datamodule, split=cfg.split, whole=cfg.whole, run_dir=cfg.paths.run_dir, source=cfg.ckpt_path
     )

@@ -21,15 +21,20 @@ def main(cfg: DictConfig) -> float | None:
     import pytorch_lightning as pl
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
+    from pytorch_lightning.utilities import rank_zero_only
 
     from fastfcn import provenance, training
+    from fastfcn.config_types import check_types
     from fastfcn.module import SegmentationModule
 
+    check_types(config)
     overrides = list(HydraConfig.get().overrides.task)
-    provenance.write(Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides)
+    rank_zero_only(provenance.write)(
+        Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides
+    )
     training.quiet_lightning()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = instantiate(cfg.data)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = SegmentationModule(
         model=instantiate(cfg.model, num_classes=datamodule.num_classes),
         facts=datamodule.facts,

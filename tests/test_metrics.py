@@ -68,7 +68,7 @@ def slow_boundary_iou(prediction: Tensor, mask: Tensor, num_classes: int, distan
     for p, m in zip(prediction.numpy(), mask.numpy(), strict=True):
         h, w = m.shape
 
-        def band(labels: np.ndarray, y: int, x: int, c: int, h: int = h, w: int = w) -> bool:  # type: ignore[type-arg]
+        def band(labels: np.ndarray, y: int, x: int, c: int, h: int = h, w: int = w) -> bool:
             if labels[y, x] != c:
                 return False
             for dy in range(-distance, distance + 1):

@@ -59,5 +59,5 @@ def test_a_frozen_backbone_leaves_one_group() -> None:
 
 
 def test_a_rate_that_is_not_positive_is_refused() -> None:
-    with pytest.raises(UserError, match="optim.lr=0"):
+    with pytest.raises(UserError, match=r"optim\.lr=0"):
         SGDPoly(lr=0).build(Tiny(), global_batch=16, total_steps=10)

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from fastfcn.cli import explain
+from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
@@ -97,26 +98,30 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path} is no readable checkpoint: damaged, or not of plain types alone ({reason})."
-        ) from error
+        # torch's first sentence says what is wrong, the rest is advice on its options; some errors have only a name.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0].rstrip(".: ")
+        raise UserError(f"{path} is no checkpoint: damaged, or not of plain types alone ({reason}).") from error
     own = content.get(CHECKPOINT_KEY) if isinstance(content, Mapping) else None
     if not isinstance(own, Mapping):
         raise UserError(f"{path} was not written by this project: it has no entry {CHECKPOINT_KEY!r}.")
-    if own["version"] != CHECKPOINT_VERSION:
+    if own.get("version") != CHECKPOINT_VERSION:
         raise UserError(
-            f"{path} has layout version {own['version']}, this program reads {CHECKPOINT_VERSION}: update it."
+            f"{path} has layout version {own.get('version')}, this program reads {CHECKPOINT_VERSION}: update it."
         )
-    facts = DataFacts(
-        name=own["facts"]["name"],
-        class_names=tuple(own["facts"]["class_names"]),
-        palette=tuple((r, g, b) for r, g, b in own["facts"]["palette"]),
-        thin_classes=tuple(own["facts"]["thin_classes"]),
-    )
-    prefix = "model."
-    weights = {n.removeprefix(prefix): v for n, v in content["state_dict"].items() if n.startswith(prefix)}
-    return Checkpoint(dict(own["model"]), dict(own["data"]), facts, weights, int(content.get("epoch", 0)))
+    try:
+        facts = DataFacts(
+            name=own["facts"]["name"],
+            class_names=tuple(own["facts"]["class_names"]),
+            palette=tuple((r, g, b) for r, g, b in own["facts"]["palette"]),
+            thin_classes=tuple(own["facts"]["thin_classes"]),
+        )
+        prefix = "model."
+        weights = {n.removeprefix(prefix): v for n, v in content["state_dict"].items() if n.startswith(prefix)}
+        return Checkpoint(dict(own["model"]), dict(own["data"]), facts, weights, int(content.get("epoch", 0)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} is incomplete ({type(error).__name__}: {error}): take another checkpoint of the run."
+        ) from error
 
 
 def load_model(path: str | Path, *, trusted: Sequence[str] = ("fastfcn",)) -> FastFCN:
@@ -138,32 +143,69 @@ def load_model(path: str | Path, *, trusted: Sequence[str] = ("fastfcn",)) -> Fa
 def model_from_checkpoint(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn",)) -> FastFCN:
     """Rebuild the model of a checkpoint that has been read; see load_model."""
     config = copy.deepcopy(checkpoint.model_config)
-    for target in _targets(config):
-        _check_target(target, trusted)
-    config["backbone"]["weights"] = None  # they come from the checkpoint
-    model: FastFCN = instantiate(OmegaConf.create(config), num_classes=checkpoint.facts.num_classes)
-    model.load_state_dict(checkpoint.weights)
+    if isinstance(config.get("backbone"), dict) and "weights" in config["backbone"]:
+        config["backbone"]["weights"] = None  # they come from the checkpoint
+    model: FastFCN = _build(config, trusted, nn.Module, num_classes=checkpoint.facts.num_classes)
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint's weights do not fit the model that it describes ({' '.join(str(error).split())})."
+        ) from error
     return model.eval()
 
 
+def datamodule_from_checkpoint(
+    checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn",)
+) -> SegmentationDataModule:
+    """Rebuild the DataModule that a checkpoint was trained on.
+
+    Raises:
+        UserError: the data are gone, or the file names classes outside ``trusted``.
+    """
+    datamodule: SegmentationDataModule = _build(checkpoint.data_config, trusted, object)
+    return datamodule
+
+
+def _build(config: dict[str, Any], trusted: Sequence[str], kind: type, **arguments: object) -> Any:
+    """Instantiate what a checkpoint describes, once every target in it is known to be harmless."""
+    for target in _targets(config):
+        _check_target(target, trusted, kind)
+    try:
+        return instantiate(OmegaConf.create(config), **arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+
+
 def _targets(config: object) -> Iterator[str]:
-    """Every ``_target_`` in a nested plain configuration."""
+    """Every ``_target_`` in a nested plain configuration.
+
+    Raises:
+        UserError: there is an interpolation, which could make a target that is not to be seen here.
+    """
     if isinstance(config, Mapping):
         if "_target_" in config:
             yield str(config["_target_"])
-        for value in config.values():
+        for key, value in config.items():
+            yield from _targets(key)
             yield from _targets(value)
-    elif isinstance(config, list):
+    elif isinstance(config, list | tuple):
         for value in config:
             yield from _targets(value)
+    elif isinstance(config, str) and "${" in config:
+        raise UserError(f"the checkpoint's configuration holds the interpolation {config!r}: this project writes none.")
 
 
-def _check_target(target: str, trusted: Sequence[str]) -> None:
-    """Let a checkpoint name modules of trusted packages only: its text decides what is called."""
+def _check_target(target: str, trusted: Sequence[str], kind: type) -> None:
+    """Let a checkpoint name classes of trusted packages only: its text decides what is called."""
     package = target.split(".")[0]
-    known = get_object(target) if package in trusted else None
-    if not (isinstance(known, type) and issubclass(known, nn.Module) and known.__module__.split(".")[0] in trusted):
+    try:
+        known = get_object(target) if package in trusted else None
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(f"the checkpoint names {target}, which does not exist ({error}).") from error
+    if not (isinstance(known, type) and issubclass(known, kind) and known.__module__.split(".")[0] in trusted):
         raise UserError(
-            f"the checkpoint names {target}, which is no module of {', '.join(trusted)}: if you trust the file, pass "
-            f"load_model(path, trusted=('fastfcn', {package!r}))."
+            f"the checkpoint names {target}, which is no {'module' if kind is nn.Module else 'class'} of "
+            f"{', '.join(trusted)}: if you trust the file, pass trusted=('fastfcn', {package!r}) to load_model, or "
+            f"trusted=[fastfcn,{package}] to eval.py."
         )

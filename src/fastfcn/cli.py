@@ -19,6 +19,9 @@ INTERRUPTED = 130
 #: Set in the environment, and so in the processes that DDP starts, while mistakes are told in one sentence.
 ONE_SENTENCE = "FASTFCN_ONE_SENTENCE"
 
+#: What gloo says in a process whose neighbour has ended.
+CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -50,10 +53,14 @@ def one_sentence(function: Callable[P, T]) -> Callable[P, T]:
             sys.exit(INTERRUPTED)
         except Exception as error:
             sentence = explain(error) if os.environ.get(ONE_SENTENCE) else None
-            if sentence is None:
+            if sentence is not None:
+                line = f"error: {sentence}"
+            elif "LOCAL_RANK" in os.environ and any(words in str(error) for words in CONNECTION_LOST):
+                line = "stopped: another process of this run has ended, its own message says why."
+            else:
                 raise
             sys.stdout.flush()
-            sys.stderr.write(f"error: {sentence}\n")
+            sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
             sys.exit(USAGE)
 
@@ -74,8 +81,7 @@ def explain(error: BaseException) -> str | None:
         if type(link).__module__.split(".")[0] not in ("hydra", "omegaconf"):
             continue
         if type(link).__name__ == "InstantiationException" and link.__cause__ is not None:
-            target = str(link).splitlines()[0]
-            return f"{_first_line(link.__cause__)} ({target})."
+            return _instantiation(link, link.__cause__)
         return _configuration(chain)
     return None
 
@@ -88,11 +94,24 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return lines[0].rstrip(".!") if lines else type(error).__name__
+
+
+def _instantiation(error: BaseException, cause: BaseException) -> str:
+    """What a target refused, with a remedy: a library's words name no key of ours."""
+    target = str(error).splitlines()[0].partition("'")[2].rstrip("':")
+    remedy = "HYDRA_FULL_ERROR=1 shows where"
+    if target.endswith(".Trainer"):
+        remedy = "correct the trainer's options, or choose trainer=default, which takes what the machine has"
+    return f"{_first_line(cause)} (in {target}): {remedy}."
 
 
 def _configuration(chain: list[BaseException]) -> str:
     """Hydra's several lines as one: what is wrong, then what there is to choose from."""
+    missing = next((link for link in chain if type(link).__name__ == "MissingMandatoryValue"), None)
+    if missing is not None:
+        key = getattr(missing, "full_key", None) or _first_line(missing).rpartition(" ")[2]
+        return f"{key} has no value: give one by {key}=... on the command line."
     lines = [line.strip() for line in str(chain[0]).splitlines() if line.strip()]
     text = lines[0].rstrip(".")
     options: list[str] = []

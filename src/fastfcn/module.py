@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from fastfcn.errors import UserError
 from fastfcn.losses import SegmentationLoss
 from fastfcn.metrics import BoundaryIoU, Scores, SegmentationMetrics
 from fastfcn.models.fastfcn import FastFCN
@@ -67,11 +68,22 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """The loss of a batch: the sum of its terms, each of which is logged."""
         assert self.loss is not None, "a module without a loss evaluates only"
-        terms = self.loss(self._forward(batch), batch["mask"])
+        try:
+            output = self._forward(batch)
+        except ValueError as error:
+            # The one value of a channel that a globally pooled map of a single image leaves: its variance is no number.
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"data.batch_size gives each process {len(batch['mask'])} image, of which BatchNorm has one value per "
+                "channel in this model: choose at least 2 per process, or another head."
+            ) from error
+        terms = self.loss(output, batch["mask"])
         total = torch.stack(list(terms.values())).sum()
         size = len(batch["mask"])
-        self.log("train/loss", total, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
+        # Under DDP the mean over the processes, which costs an all-reduce of a scalar each.
+        self.log("train/loss", total, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size, sync_dist=True)
         return {"loss": total, "terms": {name: term.detach() for name, term in terms.items()}}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -100,12 +112,13 @@ class SegmentationModule(pl.LightningModule):
         result: Scores = self.test_metrics.compute()
         boundary: Tensor = self.test_boundary.compute()
         self._log_scores("test", result)
-        self.log("test/boundary_IoU", boundary.nanmean().float())
+        self.log("test/boundary_IoU", boundary.nanmean().float(), sync_dist=True)
         thin = [self.facts.class_names.index(name) for name in self.facts.thin_classes]
         if thin:
-            self.log("test/thin_IoU", result.iou[thin].nanmean().float())
+            self.log("test/thin_IoU", result.iou[thin].nanmean().float(), sync_dist=True)
         self.log_dict(
-            {f"test/IoU/{name}": value.float() for name, value in zip(self.facts.class_names, result.iou, strict=True)}
+            {f"test/IoU/{name}": value.float() for name, value in zip(self.facts.class_names, result.iou, strict=True)},
+            sync_dist=True,
         )
         self.test_metrics.reset()
         self.test_boundary.reset()
@@ -149,4 +162,7 @@ class SegmentationModule(pl.LightningModule):
 
     def _log_scores(self, prefix: str, result: Scores) -> None:
         values = {"pixAcc": result.pix_acc, "mIoU": result.miou, "score": result.score}
-        self.log_dict({f"{prefix}/{name}": value.float() for name, value in values.items()}, prog_bar=prefix == "val")
+        # The confusion matrix was summed over the processes, so all have the same values; their mean does no harm, and
+        # Lightning would warn at every name otherwise.
+        scores = {f"{prefix}/{name}": value.float() for name, value in values.items()}
+        self.log_dict(scores, prog_bar=prefix == "val", sync_dist=True)

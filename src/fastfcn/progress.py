@@ -6,7 +6,10 @@ that redraws itself by carriage returns fills a file with copies of itself.
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,14 +32,23 @@ def progress_bar(*, refresh_rate: int = 4, seconds: float = 10.0) -> ProgressBar
 
 
 class PlainProgress(ProgressBar):
-    """Prints a line every few seconds and one at the end of each epoch, with the metrics of the progress bar."""
+    """Prints a line every few seconds and one at the end of each epoch, with the metrics of the progress bar.
+
+    The speed is that of the last batches, those of about three lines, and tells a change at once. The time left is that
+    of the whole training at its mean pace so far, so that validation and all else is in it once it has happened.
+    Neither counts the first batch, which waits for the loader and, where the model is compiled, for the compiler.
+
+    Args:
+        seconds: Least time between two lines.
+    """
 
     def __init__(self, *, seconds: float = 10.0) -> None:
         super().__init__()
         self.seconds = seconds
         self._enabled = True
         self._printed = 0.0
-        self._started = 0.0
+        self._ends: deque[float] = deque()  # when the last batches of this epoch ended
+        self._start: tuple[float, int] | None = None  # time and step at the end of the first batch
 
     @override
     def disable(self) -> None:
@@ -47,17 +59,31 @@ class PlainProgress(ProgressBar):
         self._enabled = True
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = None
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = self._printed = time.monotonic()
+        self._printed = time.monotonic()
+        self._ends.clear()
 
     @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        now = time.monotonic()
+        self._start = self._start or (now, trainer.global_step)
+        self._ends.append(now)
+        while len(self._ends) > 2 and now - self._ends[1] >= 3 * self.seconds:
+            self._ends.popleft()
         done = batch_idx + 1
         if self._due() or done == self.total_train_batches:
-            speed = done / (time.monotonic() - self._started)
-            self._say(f"{_epoch(trainer)}  batch {done}/{self.total_train_batches}  {speed:.2f} batches/s", "train/")
+            place = f"{_epoch(trainer)}  batch {done}/{self.total_train_batches}"
+            self._say("  ".join([place, *self._speed(), *self._time_left(trainer)]), "train/")
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ends.clear()  # a validation amid an epoch is no part of a training batch
 
     @override
     def on_validation_batch_end(
@@ -76,7 +102,7 @@ class PlainProgress(ProgressBar):
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._say(f"{_epoch(trainer)}  validated", "val/")
+            self._say("  ".join([f"{_epoch(trainer)}  validated", *self._time_left(trainer)]), "val/")
 
     @override
     def on_test_batch_end(
@@ -91,6 +117,20 @@ class PlainProgress(ProgressBar):
         self._current_eval_dataloader_idx = dataloader_idx
         if self._due() or batch_idx + 1 == self.total_test_batches_current_dataloader:
             self._say(f"test  batch {batch_idx + 1}/{self.total_test_batches_current_dataloader}")
+
+    def _speed(self) -> list[str]:
+        """Batches per second, nothing before there were two."""
+        duration = self._ends[-1] - self._ends[0]
+        return [f"{(len(self._ends) - 1) / duration:.2f} batches/s"] if duration > 0 else []
+
+    def _time_left(self, trainer: pl.Trainer) -> list[str]:
+        """Hours, minutes and seconds to the end of the training; nothing where its length or its pace is unknown."""
+        left = trainer.estimated_stepping_batches - trainer.global_step
+        if self._start is None or not 0 < left < math.inf:
+            return []
+        time_then, step_then = self._start
+        done = trainer.global_step - step_then
+        return [f"{timedelta(seconds=round((time.monotonic() - time_then) / done * left))} left"] if done > 0 else []
 
     def _due(self) -> bool:
         return time.monotonic() - self._printed >= self.seconds

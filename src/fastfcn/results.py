@@ -46,9 +46,9 @@ def save(run_dir: str | Path, results: Mapping[str, Any]) -> Path:
     return path
 
 
-def table(figures: Mapping[str, Any], *, title: str) -> Table:
+def table(figures: Mapping[str, Any]) -> Table:
     """The test table: headlines, a rule, one row per class; percent."""
-    out = Table(title=title, title_justify="left")
+    out = Table()
     out.add_column("")
     out.add_column("%", justify="right")
     names = [name for name in HEADLINES if name in figures]
@@ -68,9 +68,11 @@ def absent_note(figures: Mapping[str, Any]) -> str | None:
 
 
 def show(figures: Mapping[str, Any], *, title: str) -> None:
-    """Print the test table and, where a class is left out of the mean, a note."""
+    """Print a title, the test table and, where a class is left out of the mean, a note."""
     console = Console()
-    console.print(table(figures, title=title))
+    # Not as the table's own title, which Rich would break to the table's width.
+    console.print(title, soft_wrap=True, highlight=False, markup=False)
+    console.print(table(figures))
     if note := absent_note(figures):
         console.print(note, soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.loggers import CSVLogger
 
-from fastfcn import pictures, results, tracking
+from fastfcn import curves, results, tracking
+from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
+from fastfcn.evaluation import check_classes
 from fastfcn.module import SegmentationModule
 
 
@@ -57,16 +61,24 @@ def run(
         The best validation score, (pixAcc + mIoU) / 2; None where no checkpoint was written.
 
     Raises:
-        UserError: the checkpoint to go on from does not exist.
+        UserError: the checkpoint to go on from does not exist or is not of this model, or the processes do not fit the
+            machine or the batch.
     """
-    if resume is not None and not Path(resume).is_file():
-        raise UserError(f"resume={resume}: there is no such checkpoint; a run leaves its own in checkpoints/last.ckpt.")
+    _check_processes(trainer, datamodule)
+    for split in ("train", "val", "test") if test else ("train", "val"):
+        datamodule.split(split)  # a split that is not there shows now, and not after the training
+    if resume is not None:
+        _check_resume(resume, trainer, module)
     tracking.log_config(trainer.loggers, config)
     started = time.perf_counter()
+    done = False
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-        if trainer.interrupted:  # Ctrl-C: Lightning has stopped in order; nothing is reported as if it were done
-            raise KeyboardInterrupt
+        try:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+        except SystemExit:
+            if trainer.interrupted:  # Ctrl-C: Lightning has stopped in order, and exits with 1 as if it had failed
+                raise KeyboardInterrupt from None
+            raise
         train_seconds = time.perf_counter() - started
         best, score = _best_checkpoint(trainer)
         figures = None
@@ -74,9 +86,49 @@ def run(
             trainer.test(module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
             figures = results.gather(trainer.callback_metrics, module.facts)
         _report(trainer, module, Path(run_dir), dict(choices), figures, best, score, train_seconds)
+        done = True
     finally:
-        tracking.finish(trainer.loggers)
+        tracking.finish(trainer.loggers, success=done)
     return score
+
+
+def _check_processes(trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
+    """Refuse before any process starts what would fail in each of them."""
+    count = trainer.world_size
+    if count == 1:
+        return
+    devices, batch_size, cores = trainer.num_devices, datamodule.batch_size, os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and devices > cores:
+        raise UserError(f"trainer.devices={devices}: this machine has {cores} cores, choose at most as many processes.")
+    if getattr(trainer.strategy, "_layer_sync", None) is None:
+        raise UserError(
+            f"trainer.devices={devices} would leave each process a BatchNorm of its own: choose trainer=ddp, which "
+            "synchronises it."
+        )
+    if batch_size % count:
+        raise UserError(
+            f"data.batch_size={batch_size} is the batch over all processes and does not divide among {count} of them: "
+            f"choose a multiple of {count}."
+        )
+
+
+def _check_resume(path: str, trainer: pl.Trainer, module: SegmentationModule) -> None:
+    """Refuse a checkpoint of another model, and one whose training is over."""
+    checkpoint = read_checkpoint(path)
+    check_classes(checkpoint.facts, module.facts, path=path)
+    own = {name: tuple(value.shape) for name, value in module.model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
+    if own != theirs:
+        name = next(name for name in (*own, *theirs) if own.get(name) != theirs.get(name))
+        raise UserError(
+            f"resume={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
+            "was trained with (config.yaml in its run directory)."
+        )
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= checkpoint.epoch + 1:
+        raise UserError(
+            f"resume={path} has {checkpoint.epoch + 1} epochs behind it, as many as trainer.max_epochs="
+            f"{trainer.max_epochs} asks for or more: raise trainer.max_epochs."
+        )
 
 
 def _best_checkpoint(trainer: pl.Trainer) -> tuple[str | None, float | None]:
@@ -115,7 +167,7 @@ def _report(
     for logger in trainer.loggers:
         metrics_csv = Path(logger.log_dir or "") / "metrics.csv"
         if isinstance(logger, CSVLogger) and metrics_csv.is_file():
-            pictures.curves(metrics_csv, run_dir / "curves.png")
+            curves.draw(metrics_csv, run_dir / "curves.png")
             print(f"curves:          {run_dir / 'curves.png'}")
     print(f"results:         {path}")
     print(f"best checkpoint: {best or 'none was written'}")

@@ -1,59 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from fastfcn.data.folder import FolderDataset, distinct_colors
+from fastfcn.data.folder import FolderDataset
+from fastfcn.data.palette import distinct_colors
 from fastfcn.errors import UserError
 from fastfcn.types import IGNORE_INDEX
-
-CLASSES = ("sky", "road", "pole")
-SPLITS = ("train", "val", "test")
-RGB = [[10, 20, 30], [200, 0, 0], [0, 200, 0]]
-
-
-def picture(height: int = 6, width: int = 8) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def ids(height: int = 6, width: int = 8) -> npt.NDArray[np.uint8]:
-    mask = (np.arange(height * width) % 3).reshape(height, width).astype(np.uint8)
-    mask[0, 0] = 255
-    return mask
-
-
-def save(array: npt.NDArray[np.generic] | Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (array if isinstance(array, Image.Image) else Image.fromarray(array)).save(path)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Splits by folder, two images each."""
-    root = tmp_path / "tiny"
-    for split in SPLITS:
-        for stem in ("b", "a"):
-            save(picture(), root / f"images/{split}/{stem}.png")
-            save(ids(), root / f"masks/{split}/{stem}.png")
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-    return root
-
-
-def with_lists(root: Path, where: str, lines: str) -> Path:
-    """The same tree, flat, with a list file."""
-    for kind in ("images", "masks"):
-        for split in SPLITS:
-            for file in (root / kind / split).iterdir():
-                file.rename(root / kind / f"{split}_{file.name}")
-            (root / kind / split).rmdir()
-    (root / where).parent.mkdir(parents=True, exist_ok=True)
-    (root / where).write_text(lines)
-    return root
+from tests.data.tiny import CLASSES, RGB, Damage, ids, is_one_sentence_with, picture, save
 
 
 def test_splits_by_folder(root: Path) -> None:
@@ -71,22 +28,6 @@ def test_splits_by_folder(root: Path) -> None:
     assert dataset.facts.class_names == CLASSES
     assert dataset.facts.thin_classes == ("pole",)
     assert dataset.facts.palette == distinct_colors(3)
-
-
-def test_sub_folders_and_hidden_files(root: Path) -> None:
-    save(picture(), root / "images/train/city/c.JPG")
-    save(ids(), root / "masks/train/city/c.PNG")
-    (root / "images/train/._a.png").write_bytes(b"a file system's own note")
-    dataset = FolderDataset("train", root=root)
-    assert [dataset[i].name for i in range(3)] == ["a", "b", "city/c"]
-
-
-@pytest.mark.parametrize("where", ["train.txt", "splits/train.txt", "ImageSets/train.txt"])
-@pytest.mark.parametrize("line", ["{}", "{}.png", "images/{}.png"])
-def test_splits_by_list(root: Path, where: str, line: str) -> None:
-    with_lists(root, where, "\ufeff" + line.format("val_b") + "\n\n" + line.format("train_a") + "\r\n")
-    dataset = FolderDataset("train", root=root)
-    assert [dataset[i].name for i in range(len(dataset))] == ["val_b", "train_a"]  # the list's order
 
 
 def test_other_names_of_folders_and_splits(root: Path) -> None:
@@ -155,41 +96,9 @@ def test_16_bit_masks_and_many_classes(root: Path) -> None:
     assert len(set(dataset.facts.palette)) == 300
 
 
-def test_palette_masks_give_indices_and_palette(root: Path) -> None:
-    mask = Image.fromarray(ids()).convert("P")
-    mask.putpalette([channel for color in RGB for channel in color] + [9, 9, 9] * 253)
-    for stem in "ab":
-        save(mask, root / f"masks/train/{stem}.png")
-    dataset = FolderDataset("train", root=root)
-    assert dataset.facts.palette == tuple(tuple(color) for color in RGB)
-    np.testing.assert_array_equal(dataset[0].mask[1], ids()[1])
-    assert dataset[0].mask[0, 0] == IGNORE_INDEX
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4])
-def test_palette_masks_of_few_bits(root: Path, bits: int) -> None:
-    mask = Image.fromarray((ids() == 1).astype(np.uint8)).convert("P")
-    mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255][: 3 * min(4, 2**bits)])
-    mask.save(root / "masks/train/a.png", bits=bits)
-    np.testing.assert_array_equal(FolderDataset("train", root=root)[0].mask, ids() == 1)
-
-
 def test_bilevel_masks_are_classes_0_and_1(root: Path) -> None:
     save(Image.fromarray(ids() == 1), root / "masks/train/a.png")
     np.testing.assert_array_equal(FolderDataset("train", root=root)[0].mask, ids() == 1)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_rgb_masks_are_decoded_through_the_palette(root: Path, mode: str) -> None:
-    colors = np.array([*RGB, *[[0, 0, 0]] * 253], np.uint8)[ids()]
-    save(Image.fromarray(colors).convert(mode), root / "masks/train/a.png")
-    mask = FolderDataset("train", root=root, palette=RGB, ignore_color=[0, 0, 0])[0].mask
-    np.testing.assert_array_equal(mask[1:], ids()[1:])
-    assert mask[0, 0] == IGNORE_INDEX
-    with pytest.raises(UserError, match=r"train/a\.png holds the colour \(0, 0, 0\)"):
-        FolderDataset("train", root=root, palette=RGB)[0]
-    with pytest.raises(UserError, match=r"train/a\.png is an RGB mask.*palette"):
-        FolderDataset("train", root=root)[0]
 
 
 def test_reduce_zero_label(root: Path) -> None:
@@ -213,39 +122,19 @@ def test_class_names_from_a_list_or_a_file(root: Path, tmp_path: Path) -> None:
         FolderDataset("train", root=root, class_names=["x", "x", "z"])
 
 
-def test_colors_are_the_same_each_time_and_far_apart() -> None:
-    colors = np.array(distinct_colors(150), float)
-    assert distinct_colors(150)[:11] == distinct_colors(11)
-    all_with_black = np.vstack([colors, np.zeros(3)])
-    distances = np.linalg.norm(all_with_black[:, None] - all_with_black[None], axis=-1) + 1e9 * np.eye(151)
-    assert distances.min() > 16
-    assert distances[:11, :11].min() > 80
-
-
-Damage = Callable[[Path], object]
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda root: root.rename(root.with_name("gone")), ["tiny", "does not exist", "root"]),
-        (lambda root: (root / "images/train").rename(root / "images/training"), ["'train'", "images/train", "splits"]),
-        (lambda root: [f.unlink() for f in (root / "images/train").iterdir()], ["images/train", "holds no image"]),
-        (lambda root: (root / "masks/train/b.png").unlink(), ["images/train/b.png has no mask", "1 of 2"]),
-        (lambda root: (root / "masks").rename(root / "annotations"), ["images/train/a.png has no mask", "2 of 2"]),
-        (lambda root: (root / "classes.txt").write_text(" \n"), ["class_names is empty"]),
+        (lambda root: root.rename(root.with_name("gone")), ["data.dataset.root=", "tiny", "does not exist"]),
+        (lambda root: (root / "classes.txt").write_text(" \n"), ["data.dataset.class_names is empty"]),
         (lambda root: (root / "classes.txt").write_bytes(b"\xff\xfe\x00sky"), ["classes.txt", "UTF-8"]),
-        (lambda root: save(picture(), root / "images/train/a.jpg"), ["a.jpg", "a.png", "suffix"]),
-        (lambda root: with_lists(root, "train.txt", "train_a\nnone\n"), ["train.txt", "'none'", "images"]),
-        (lambda root: with_lists(root, "train.txt", "train_a\ntrain_a.png\n"), ["train.txt", "twice"]),
-        (lambda root: with_lists(root, "train.txt", "\n"), ["train.txt holds no image"]),
     ],
 )
 def test_a_broken_tree_is_told_at_construction(root: Path, damage: Damage, words: list[str]) -> None:
     damage(root)
     with pytest.raises(UserError) as caught:
         FolderDataset("train", root=root)
-    _is_one_sentence_with(caught.value, words)
+    is_one_sentence_with(caught.value, words)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +153,7 @@ def test_a_broken_file_is_told_on_access(root: Path, damage: Damage, words: list
     assert dataset[1].name == "b"
     with pytest.raises(UserError) as caught:
         dataset[0]
-    _is_one_sentence_with(caught.value, words)
+    is_one_sentence_with(caught.value, words)
 
 
 @pytest.mark.parametrize("kind", ["images/train/a.jpg", "images/train/a.png", "masks/train/a.png"])
@@ -289,23 +178,14 @@ def test_a_truncated_file_is_told_wherever_it_ends(root: Path, kind: str) -> Non
     ("arguments", "words"),
     [
         ({"split": "tran"}, ["'tran'", "train, val, test"]),
-        ({"splits": {"tran": "x"}}, ["'tran'"]),
-        ({"thin_classes": ["wire"]}, ["thin_classes", "'wire'"]),
-        ({"palette": RGB[:2]}, ["palette", "3 classes"]),
-        ({"palette": [RGB[0], RGB[0], RGB[1]]}, ["palette"]),
-        ({"palette": [[0, 0, 256], *RGB[1:]]}, ["256"]),
-        ({"ignore_index": -1}, ["ignore_index=-1"]),
+        ({"splits": {"tran": "x"}}, ["data.dataset.splits", "'tran'"]),
+        ({"thin_classes": ["wire"]}, ["data.dataset.thin_classes", "'wire'"]),
+        ({"palette": RGB[:2]}, ["data.dataset.palette", "3 classes"]),
+        ({"ignore_color": [0, 0, 256]}, ["data.dataset.ignore_color", "256"]),
+        ({"ignore_index": -1}, ["data.dataset.ignore_index=-1"]),
     ],
 )
 def test_a_senseless_argument_is_named(root: Path, arguments: dict[str, object], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         FolderDataset(**{"split": "train", "root": root, **arguments})  # type: ignore[arg-type]
-    _is_one_sentence_with(caught.value, words)
-
-
-def _is_one_sentence_with(error: UserError, words: list[str]) -> None:
-    text = str(error)
-    assert "\n" not in text
-    assert text.endswith(".")
-    for word in words:
-        assert word in text
+    is_one_sentence_with(caught.value, words)

@@ -39,7 +39,8 @@ def test_gradients_by_finite_differences() -> None:
     x = torch.randn(2, 5, 3, 2, dtype=torch.float64, requires_grad=True)
 
     def forward(x: Tensor, codewords: Tensor, scale: Tensor) -> Tensor:
-        return torch.func.functional_call(layer, {"codewords": codewords, "scale": scale}, (x,))
+        y: Tensor = torch.func.functional_call(layer, {"codewords": codewords, "scale": scale}, (x,))
+        return y
 
     assert torch.autograd.gradcheck(forward, (x, layer.codewords, layer.scale))
 
@@ -55,7 +56,7 @@ class LargestTensor(TorchDispatchMode):
     """Counts the elements of the largest tensor that any operator gives, forward and backward."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.numel = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]

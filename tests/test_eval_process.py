@@ -1,0 +1,80 @@
+"""eval.py from outside: the figures of the training again, other splits, other data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fastfcn
+from fastfcn.data.scene_drawing import CLASS_NAMES
+from fastfcn.data.scenes import Scenes
+from tests.conftest import FolderMaker
+from tests.scripts import Done, call, start
+
+pytestmark = pytest.mark.slow
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return results
+
+
+def test_test_split_gives_the_figures_of_the_training(best: Path, run_dir: Path, tmp_path: Path) -> None:
+    # The checkpoint alone: it is moved away from its run directory first.
+    alone = Path(shutil.copy(best, tmp_path / "moved.ckpt"))
+    done = start("eval.py", "trainer=cpu", f"ckpt_path={alone}", f"hydra.run.dir={tmp_path}/eval", cwd=tmp_path)
+    done.check()
+    assert done.err == ""
+    assert figures(tmp_path / "eval")["test"] == figures(run_dir)["test"]
+    assert f"test of {alone} on scenes" in done.out
+    assert "\r" not in done.out  # no bar that redraws itself in a file
+    assert {"config.yaml", "overrides.yaml", "provenance.json"} <= {path.name for path in (tmp_path / "eval").iterdir()}
+
+
+def test_another_split(best: Path, run_dir: Path, tmp_path: Path) -> None:
+    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "split=val", f"hydra.run.dir={tmp_path}").check()
+    results = figures(tmp_path)
+    assert results["split"] == "val"
+    assert set(results) == {"checkpoint", "split", "val"}
+    assert results["val"]["score"] == pytest.approx(figures(run_dir)["val_score"], rel=1e-6)
+
+
+def test_whole_images_are_the_crops_where_these_are_of_one_size(best: Path, run_dir: Path, tmp_path: Path) -> None:
+    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "whole=true", f"hydra.run.dir={tmp_path}").check()
+    ours, theirs = figures(tmp_path)["test"], figures(run_dir)["test"]
+    assert ours.pop("IoU") == pytest.approx(theirs.pop("IoU"), abs=1e-3)
+    assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+def test_other_data_with_the_same_classes(best: Path, tmp_path: Path, make_folder: FolderMaker) -> None:
+    root = make_folder("tiny", CLASS_NAMES)
+    overrides = ("trainer=cpu", f"ckpt_path={best}", "data=folder", f"data.dataset.root={root}", "whole=true")
+    done: Done = call("eval.py", *overrides, f"hydra.run.dir={tmp_path}/eval").check()
+    assert "on tiny" in done.out
+    # Noise as truth: each class is at one pixel of eleven, whatever is predicted.
+    assert figures(tmp_path / "eval")["test"]["pixAcc"] == pytest.approx(1 / 11, abs=0.02)
+
+
+def test_loaded_model_gives_the_logits_of_the_trained_one(best: Path, run_dir: Path, data_dir: Path) -> None:
+    content = torch.load(best, map_location="cpu", weights_only=True)
+    overrides = ["upsample.width=32", "head.width=32"]
+    rebuilt = fastfcn.build_model(backbone="resnet18", num_classes=len(CLASS_NAMES), overrides=overrides)
+    rebuilt.load_state_dict({name.removeprefix("model."): value for name, value in content["state_dict"].items()})
+    model = fastfcn.load_model(best)
+    assert not model.training
+    dataset = Scenes("test", size=64, counts={"test": 4}, cache_dir=data_dir / "scenes")
+    image = torch.stack([torch.from_numpy(dataset[i].image) for i in range(4)]).permute(0, 3, 1, 2) / 255.0
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    image = (image - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        logits = model(image).logits
+        assert torch.equal(logits, rebuilt.eval()(image).logits)
+    # The figures of the test, counted by hand.
+    mask = torch.stack([torch.from_numpy(dataset[i].mask) for i in range(4)])
+    pix_acc = (logits.argmax(1) == mask)[mask >= 0].double().mean().item()
+    assert pix_acc == pytest.approx(figures(run_dir)["test"]["pixAcc"], abs=2e-4)
