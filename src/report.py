@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,13 +14,15 @@ from fastfcn import cli
 @cli.one_sentence
 def main(cfg: DictConfig) -> None:
     """Rebuild each run's best model, measure them side by side, write ``report.md`` and ``figure6.png``."""
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     from hydra.utils import instantiate
 
     from fastfcn import evaluation, report, training
     from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint, read_checkpoint
+    from fastfcn.config_types import check_types
     from fastfcn.errors import UserError
 
+    check_types(config)
     training.quiet_lightning()
     if cfg.out is None and not isinstance(cfg.runs, str):
         raise UserError("runs is not one directory: say where the report goes, e.g. out=outputs/report.")

@@ -109,7 +109,9 @@ class DataFacts:
 class SegmentationDataset(Protocol):
     """What a data set gives: raw samples, and the facts about them. Augmentation is the DataModule's affair."""
 
-    facts: DataFacts
+    @property
+    def facts(self) -> DataFacts:
+        """Facts of the data set."""
 
     def __len__(self) -> int: ...
 
