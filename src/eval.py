@@ -34,7 +34,10 @@ def main(cfg: DictConfig) -> None:
         Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides
     )
     trusted = list(cfg.trusted)
-    datamodule = instantiate(cfg.data) if "data" in cfg else datamodule_from_checkpoint(checkpoint, trusted=trusted)
+    # Data that were not chosen have no target, though this machine's settings (conf/local) may name some of their keys.
+    chosen = "_target_" in cfg.get("data", {})
+    datamodule = instantiate(cfg.data) if chosen else datamodule_from_checkpoint(checkpoint, trusted=trusted)
+    evaluation.open_split(datamodule, cfg.split)
     evaluation.check_classes(checkpoint.facts, datamodule.facts, path=cfg.ckpt_path)
     module = SegmentationModule(
         model=model_from_checkpoint(checkpoint, trusted=trusted),

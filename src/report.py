@@ -30,9 +30,10 @@ def main(cfg: DictConfig) -> None:
     checkpoints = [read_checkpoint(run.checkpoint) for run in runs]
     datamodule = (
         instantiate(cfg.data)
-        if "data" in cfg
+        if "_target_" in cfg.get("data", {})
         else datamodule_from_checkpoint(checkpoints[0], trusted=tuple(cfg.trusted))
     )
+    evaluation.open_split(datamodule, "test")
     for run, checkpoint in zip(runs, checkpoints, strict=True):
         evaluation.check_classes(checkpoint.facts, datamodule.facts, path=run.checkpoint)
     report.make(

@@ -29,6 +29,7 @@ TINY = (
     "data.dataset.size=64",
     "data.dataset.counts={train:8,val:4,test:4}",
     "data.batch_size=4",
+    "data.crop_size=64",
     "callbacks.show_summary.image_size=[64,64]",
 )
 

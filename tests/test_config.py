@@ -144,3 +144,27 @@ def test_values_of_a_right_type(fine: str) -> None:
 
 def test_targets_that_do_not_exist_are_left_to_hydra() -> None:
     check_types({"optim": {"_target_": "nowhere.Nothing", "lr": "abc"}, "loss": {"_target_": "fastfcn.Nothing"}})
+
+
+def test_evaluations_have_a_place_of_their_own() -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("eval", overrides=["ckpt_path=x"], return_hydra_config=True)
+    node = OmegaConf.to_container(config.hydra.run, resolve=False)
+    assert str(node["dir"]).startswith("outputs/eval/")  # type: ignore[index, call-overload]
+
+
+def test_without_callbacks_nothing_is_saved() -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=["callbacks=none"])
+    assert config.callbacks == {}
+    assert config.trainer.enable_checkpointing is False
+
+
+def test_a_flag_is_no_number_and_nested_keys_of_the_report_are_checked() -> None:
+    with pytest.raises(UserError, match="seed=True: give a whole number"):
+        check_types({"seed": True})
+    with pytest.raises(UserError, match=r"latency\.warmup=abc: give a whole number"):
+        check_types({"latency": {"warmup": "abc"}})
+    with pytest.raises(UserError, match="deterministic=maybe: give true or false or warn"):
+        check_types({"deterministic": "maybe"})
+    check_types({"latency": {"warmup": 3}, "seed": 0, "compile": True, "deterministic": "warn"})

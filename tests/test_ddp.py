@@ -115,7 +115,18 @@ def work(rank: int, folder: str) -> None:
     converted = sum(isinstance(module, CPUSyncBatchNorm) for module in network.modules())
     left = sum(isinstance(m, _BatchNorm) and not isinstance(m, CPUSyncBatchNorm) for m in network.modules())
     losses = train(DistributedDataParallel(network), share)
-    found = {"layers": layers, "converted": converted, "left": left, "losses": losses, "state": network.state_dict()}
+    module, x = norms()[0]
+    low = SyncNorm().apply(module)
+    y = low(x[share].bfloat16())  # as under autocast
+    precision = {"dtype": y.dtype == torch.bfloat16, "running_mean": low.running_mean}
+    found = {
+        "layers": layers,
+        "precision": precision,
+        "converted": converted,
+        "left": left,
+        "losses": losses,
+        "state": network.state_dict(),
+    }
     torch.save(found, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -127,6 +138,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ddp")
     spawn(work, args=(str(folder),), nprocs=PROCESSES)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+
+
+def test_low_precision_maps_keep_their_type_and_exact_statistics(found: list[dict[str, Any]]) -> None:
+    module, x = norms()[0]
+    module(x.bfloat16().float())
+    for process in found:
+        assert process["precision"]["dtype"]
+        torch.testing.assert_close(process["precision"]["running_mean"], module.running_mean, rtol=1e-5, atol=1e-6)
 
 
 def test_two_halves_are_the_whole_batch(found: list[dict[str, Any]]) -> None:

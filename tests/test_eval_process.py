@@ -44,8 +44,10 @@ def test_another_split(best: Path, run_dir: Path, tmp_path: Path) -> None:
     assert results["val"]["score"] == pytest.approx(figures(run_dir)["val_score"], rel=1e-6)
 
 
-def test_whole_images_are_the_crops_where_these_are_of_one_size(best: Path, run_dir: Path, tmp_path: Path) -> None:
-    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "whole=true", f"hydra.run.dir={tmp_path}").check()
+def test_centre_crops_are_the_whole_images_where_these_have_their_size(
+    best: Path, run_dir: Path, tmp_path: Path
+) -> None:
+    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "whole=false", f"hydra.run.dir={tmp_path}").check()
     ours, theirs = figures(tmp_path)["test"], figures(run_dir)["test"]
     assert ours.pop("IoU") == pytest.approx(theirs.pop("IoU"), abs=1e-3)
     assert ours == pytest.approx(theirs, abs=1e-3)
@@ -56,6 +58,11 @@ def test_other_data_with_the_same_classes(best: Path, tmp_path: Path, make_folde
     overrides = ("trainer=cpu", f"ckpt_path={best}", "data=folder", f"data.dataset.root={root}", "whole=true")
     done: Done = call("eval.py", *overrides, f"hydra.run.dir={tmp_path}/eval").check()
     assert "on tiny" in done.out
+    # Nothing but the split to evaluate is needed.
+    for kind in ("images", "masks"):
+        shutil.rmtree(root / kind / "train")
+    call("eval.py", *overrides, f"hydra.run.dir={tmp_path}/again").check()
+    assert figures(tmp_path / "again")["test"] == figures(tmp_path / "eval")["test"]
     # Noise as truth: each class is at one pixel of eleven, whatever is predicted.
     assert figures(tmp_path / "eval")["test"]["pixAcc"] == pytest.approx(1 / 11, abs=0.02)
 

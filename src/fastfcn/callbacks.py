@@ -86,7 +86,13 @@ class ShowSummary(Callback):
     @override
     @rank_zero_only
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        summary = summarise(pl_module.model, image_size=self.image_size)  # type: ignore[arg-type]
+        try:
+            summary = summarise(pl_module.model, image_size=self.image_size)  # type: ignore[arg-type]
+        except AssertionError as error:  # how timm's models of one image size refuse another
+            raise UserError(
+                f"callbacks.show_summary.image_size={list(self.image_size)} does not suit this backbone ({error}): set "
+                "it, and data.crop_size, to the size that the backbone takes."
+            ) from error
         Console().print(summary.table())
         log_config(trainer.loggers, {"summary": summary.as_dict()})
 

@@ -79,7 +79,8 @@ def build_model(
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = compose("train", overrides=[*chosen, *overrides])
-        config.backbone.weights = None if weights is None else str(weights)
+        if weights is not None:
+            config.backbone.weights = str(weights)
         model: FastFCN = instantiate(config.model, num_classes=num_classes)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pkgutil
 import types
 import typing
@@ -19,7 +20,11 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "whole": bool | None,
     "channels_last": bool,
     "compile": bool,
-    "deterministic": bool,
+    "deterministic": bool | typing.Literal["warn"],
+    "latency.warmup": int,
+    "latency.repeats": int,
+    "figure.images": int,
+    "figure.candidates": int,
 }
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
@@ -37,17 +42,19 @@ def check_types(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: a value is of another type; the key is named.
     """
-    own = {key: hint for key, hint in SCRIPT_KEYS.items() if key in config}
-    wrong = [*_wrong_values(config, own, ""), *_wrong_targets(config, "")]
+    wrong = [*_wrong_targets(config, "")]
+    for path, hint in SCRIPT_KEYS.items():
+        *groups, key = path.split(".")
+        section = functools.reduce(lambda node, group: node.get(group, {}), groups, config)
+        wrong += _wrong_values(section, {key: hint}, "".join(f"{group}." for group in groups))
     if wrong:
         # Interpolation copies a value to longer keys, backbone.depth to model.backbone.depth: name the short one.
         key, value, wanted = min(wrong, key=lambda found: found[0].count("."))
-        shown = "null" if value is None else value
-        raise UserError(f"{key}={shown}: give {' or '.join(_WORDS[kind] for kind in wanted)}.")
+        raise UserError(f"{key}={'null' if value is None else value}: give {wanted}.")
 
 
-def _wrong_targets(config: object, prefix: str) -> Iterator[tuple[str, object, tuple[type, ...]]]:
-    """Key, value and the types wanted, of every wrong value of every target in a nested configuration."""
+def _wrong_targets(config: object, prefix: str) -> Iterator[tuple[str, object, str]]:
+    """Key, value and what is wanted, of every wrong value of every target in a nested configuration."""
     if not isinstance(config, Mapping):
         return
     if "_target_" in config:
@@ -58,14 +65,29 @@ def _wrong_targets(config: object, prefix: str) -> Iterator[tuple[str, object, t
 
 def _wrong_values(
     config: Mapping[str, Any], hints: Mapping[str, object], prefix: str
-) -> Iterator[tuple[str, object, tuple[type, ...]]]:
+) -> Iterator[tuple[str, object, str]]:
     for key, hint in hints.items():
-        wanted = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-        if key not in config or not all(isinstance(kind, type) and kind in _WORDS for kind in wanted):
-            continue
-        value = config[key]
-        if not isinstance(value, wanted) and not (float in wanted and isinstance(value, int)):
-            yield f"{prefix}{key}", value, wanted
+        parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        if key in config and all(_known(part) for part in parts):
+            value = config[key]
+            if not any(_fits(value, part) for part in parts):
+                yield f"{prefix}{key}", value, " or ".join(_in_words(part) for part in parts)
+
+
+def _known(part: object) -> bool:
+    return typing.get_origin(part) is typing.Literal or (isinstance(part, type) and part in _WORDS)
+
+
+def _fits(value: object, part: Any) -> bool:
+    if typing.get_origin(part) is typing.Literal:
+        return value in typing.get_args(part)
+    if isinstance(value, bool):  # which Python counts as a whole number
+        return part is bool
+    return isinstance(value, part) or (part is float and isinstance(value, int))
+
+
+def _in_words(part: Any) -> str:
+    return _WORDS[part] if part in _WORDS else " or ".join(map(str, typing.get_args(part)))
 
 
 def _hints(target: str) -> dict[str, Any]:

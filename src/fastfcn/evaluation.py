@@ -33,6 +33,17 @@ def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> N
             )
 
 
+def open_split(datamodule: SegmentationDataModule, split: str) -> None:
+    """Open the split to evaluate, and no other: the facts of the data set then come from it.
+
+    Raises:
+        UserError: there is no such split.
+    """
+    if split not in get_args(Split):
+        raise UserError(f"split={split}: choose one of {', '.join(get_args(Split))}.")
+    datamodule.split(cast("Split", split))
+
+
 def run(
     trainer: pl.Trainer,
     module: SegmentationModule,
@@ -53,12 +64,7 @@ def run(
         whole: whole images one at a time, or centre crops; None is what the DataModule says.
         run_dir: where the figures are kept.
         source: the checkpoint's path, kept beside the figures.
-
-    Raises:
-        UserError: there is no such split.
     """
-    if split not in get_args(Split):
-        raise UserError(f"split={split}: choose one of {', '.join(get_args(Split))}.")
     trainer.test(module, dataloaders=datamodule.split(cast("Split", split), whole=whole), verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
     if trainer.is_global_zero:

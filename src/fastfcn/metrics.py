@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -83,6 +84,15 @@ class SegmentationMetrics(Metric):
         return scores(self.confusion)
 
 
+#: Width of Boundary IoU's bands relative to the picture's diagonal (Cheng et al. 2021).
+CONTOUR_RATIO = 0.02
+
+
+def contour_distance(height: int, width: int, *, ratio: float = CONTOUR_RATIO) -> int:
+    """Width in pixels of the bands along contours: a share of the picture's diagonal, at least one pixel."""
+    return max(1, round(ratio * math.hypot(height, width)))
+
+
 class BoundaryIoU(Metric):
     """Boundary IoU (Cheng et al., CVPR 2021): the IoU of the bands along the contours, over the whole data set.
 
@@ -98,7 +108,7 @@ class BoundaryIoU(Metric):
     intersection: Tensor
     union: Tensor
 
-    def __init__(self, num_classes: int, *, dilation_ratio: float = 0.02) -> None:
+    def __init__(self, num_classes: int, *, dilation_ratio: float = CONTOUR_RATIO) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.dilation_ratio = dilation_ratio
@@ -107,8 +117,7 @@ class BoundaryIoU(Metric):
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
         """Count a batch of class ids (B, H, W) against masks (B, H, W)."""
-        height, width = mask.shape[-2:]
-        distance = max(1, round(self.dilation_ratio * (height**2 + width**2) ** 0.5))
+        distance = contour_distance(*mask.shape[-2:], ratio=self.dilation_ratio)
         valid = (mask != IGNORE_INDEX)[:, None]
         truth = self._band(mask, distance) & valid
         ours = self._band(prediction, distance) & valid

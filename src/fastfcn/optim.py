@@ -48,7 +48,7 @@ class SGDPoly:
 
         Args:
             model: its child ``backbone`` gets the plain rate, every other parameter the higher one.
-            global_batch: images per optimizer step: batch size x processes x accumulation.
+            global_batch: images per optimizer step, over all processes and accumulated batches.
             total_steps: optimizer steps of the whole training.
 
         Raises:

@@ -20,18 +20,18 @@ RESULTS_FILE = "results.json"
 HEADLINES = ("pixAcc", "mIoU", "score", "boundary_IoU", "thin_IoU")
 
 
-def gather(metrics: Mapping[str, Tensor | float], facts: DataFacts, *, prefix: str = "test") -> dict[str, Any]:
-    """Pick a split's figures out of everything that was logged.
+def gather(metrics: Mapping[str, Tensor | float], facts: DataFacts) -> dict[str, Any]:
+    """Pick the test figures out of everything that was logged.
 
     Returns:
         The headlines by name, and ``IoU``: class name -> fraction, None for a class absent from labels and predictions.
     """
 
     def value(name: str) -> float | None:
-        number = float(metrics[f"{prefix}/{name}"])
+        number = float(metrics[f"test/{name}"])
         return None if math.isnan(number) else number
 
-    figures: dict[str, Any] = {name: value(name) for name in HEADLINES if f"{prefix}/{name}" in metrics}
+    figures: dict[str, Any] = {name: value(name) for name in HEADLINES if f"test/{name}" in metrics}
     figures["IoU"] = {name: value(f"IoU/{name}") for name in facts.class_names}
     return figures
 

@@ -44,6 +44,8 @@ class CPUSyncBatchNorm(_BatchNorm):
             return y
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1, *([1] * (x.ndim - 2))]
+        dtype = x.dtype
+        x = x.to(torch.promote_types(dtype, torch.float32))  # sums of many low-precision values lose their end
         local_count = x.new_full((1,), x.numel() / x.shape[1])
         summed: Tensor = SumOverProcesses.apply(torch.cat([x.sum(axes), local_count]))
         count = summed[-1].detach()
@@ -54,7 +56,7 @@ class CPUSyncBatchNorm(_BatchNorm):
         y = centred * torch.rsqrt(var + self.eps).view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y
+        return y.to(dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Take maps and vectors alike."""

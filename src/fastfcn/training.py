@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import curves, results, tracking
 from fastfcn.checkpoint import read_checkpoint
@@ -69,10 +69,12 @@ def run(
         datamodule.split(split)  # a split that is not there shows now, and not after the training
     if resume is not None:
         _check_resume(resume, trainer, module)
-    tracking.log_config(trainer.loggers, config)
+        _tell_where_best_counts_from(resume, trainer)
+    _forget_results(Path(run_dir))
     started = time.perf_counter()
     done = False
     try:
+        tracking.log_config(trainer.loggers, config)
         try:
             trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         except SystemExit:
@@ -139,6 +141,21 @@ def _best_checkpoint(trainer: pl.Trainer) -> tuple[str | None, float | None]:
 
 
 @rank_zero_only
+def _tell_where_best_counts_from(resume: str, trainer: pl.Trainer) -> None:
+    """Say what Lightning does in silence: in another directory the best score so far is not known."""
+    directory = getattr(trainer.checkpoint_callback, "dirpath", None)
+    before = Path(resume).resolve().parent
+    if directory is not None and Path(directory).resolve() != before:
+        print(f"the best checkpoint is chosen among the epochs from here on; the one before is kept in {before}")
+
+
+@rank_zero_only
+def _forget_results(run_dir: Path) -> None:
+    """A run that fails must not lie beside the figures of one before it in the same directory."""
+    (run_dir / results.RESULTS_FILE).unlink(missing_ok=True)
+
+
+@rank_zero_only
 def _report(
     trainer: pl.Trainer,
     module: SegmentationModule,
@@ -156,14 +173,21 @@ def _report(
         "train_seconds": round(train_seconds, 1),
         "best_checkpoint": best,
         "val_score": score,
+        "tested": None if figures is None else ("best checkpoint" if best else "last weights"),
         "test": figures,
     }
     path = results.save(run_dir, kept)
     if figures is not None:
         name = "-".join(choices[group] for group in ("head", "upsample", "backbone"))
-        results.show(figures, title=f"test of {name} on {choices['data']}")
+        title = f"test of {name} on {choices['data']}" + (
+            "" if best else ", last weights: no best checkpoint was written"
+        )
+        results.show(figures, title=title)
         rows = [[name, iou] for name, iou in figures["IoU"].items()]
         tracking.log_table(trainer.loggers, "test/IoU", ["class", "IoU"], rows, trainer.global_step)
+        headlines = {f"test/{key}": value for key, value in figures.items() if isinstance(value, float)}
+        best_score = {} if score is None else {"best/val_score": score}
+        tracking.log_summary(trainer.loggers, {**headlines, **best_score})
     for logger in trainer.loggers:
         metrics_csv = Path(logger.log_dir or "") / "metrics.csv"
         if isinstance(logger, CSVLogger) and metrics_csv.is_file():

@@ -183,6 +183,7 @@ def test_a_truncated_file_is_told_wherever_it_ends(root: Path, kind: str) -> Non
         ({"palette": RGB[:2]}, ["data.dataset.palette", "3 classes"]),
         ({"ignore_color": [0, 0, 256]}, ["data.dataset.ignore_color", "256"]),
         ({"ignore_index": -1}, ["data.dataset.ignore_index=-1"]),
+        ({"ignore_index": 2}, ["data.dataset.ignore_index=2", "also the id of a class"]),
     ],
 )
 def test_a_senseless_argument_is_named(root: Path, arguments: dict[str, object], words: list[str]) -> None:

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+import fastfcn
 from fastfcn.errors import UserError
 from fastfcn.models.backbones.resnet import ResNet
 
@@ -56,6 +57,13 @@ def test_weights_travel_by_file(suffix: str, tmp_path: Path) -> None:
     loaded = ResNet(depth=18, weights=str(path))
     for name, value in source.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_weights_may_be_named_by_an_override(tmp_path: Path) -> None:
+    source, path = ResNet(depth=18), tmp_path / "weights.pth"
+    torch.save(source.state_dict(), path)
+    model = fastfcn.build_model(backbone="resnet18", num_classes=3, overrides=[f"backbone.weights={path}"])
+    assert torch.equal(model.backbone.state_dict()["conv1.weight"], source.conv1.weight)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -79,15 +79,17 @@ def train_transform(
         UserError: A value makes no sense.
     """
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise UserError(f"scale={list(scale)} must be two numbers, 0 < low <= high.")
+        raise UserError(f"data.scale={list(scale)} must be two numbers, 0 < low <= high.")
     shortest, longest = int(base_size * scale[0]), int(base_size * scale[1])
     if shortest < 1 or crop_size < 1:
-        raise UserError(f"base_size={base_size} x scale={list(scale)} and crop_size={crop_size} must be >= 1 pixel.")
+        raise UserError(
+            f"data.base_size={base_size} x data.scale={list(scale)} and data.crop_size={crop_size} must be >= 1 pixel."
+        )
     for key, probability in {"flip": flip, "blur": blur}.items():
         if not 0 <= probability <= 1:
-            raise UserError(f"{key}={probability} is a probability and must lie between 0 and 1.")
+            raise UserError(f"data.{key}={probability} is a probability and must lie between 0 and 1.")
     if blur_radius <= 0:
-        raise UserError(f"blur_radius={blur_radius} must be positive; set blur=0 for no blur.")
+        raise UserError(f"data.blur_radius={blur_radius} must be positive; set data.blur=0 for no blur.")
     return Transform(
         [
             A.HorizontalFlip(p=flip),

@@ -192,5 +192,9 @@ def _id_of_value(num_classes: int, ignore_index: int | None, first: int) -> Int1
             raise UserError(
                 f"data.dataset.ignore_index={ignore_index} cannot stand in a PNG: choose 0 to 65535, or null for none."
             )
+        if first <= ignore_index < first + num_classes and ignore_index != 0:
+            raise UserError(
+                f"data.dataset.ignore_index={ignore_index} is also the id of a class: choose another value, or null."
+            )
         table[ignore_index] = IGNORE_INDEX
     return table

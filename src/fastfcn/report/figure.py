@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastfcn.metrics import contour_distance
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.pictures import Example, denormalise
 from fastfcn.types import IGNORE_INDEX, Batch, DataFacts
-
-#: How far from a contour a pixel counts as hard, relative to the picture's diagonal: the width of Boundary IoU's band.
-CONTOUR_RATIO = 0.02
 
 
 class Choice(NamedTuple):
@@ -90,11 +88,6 @@ def hard_pixels(mask: Tensor, thin: Tensor) -> Tensor:
     near = highest != -lowest  # another class within the window
     hard: Tensor = (near | torch.isin(mask, thin)) & (mask != IGNORE_INDEX)
     return hard
-
-
-def contour_distance(height: int, width: int) -> int:
-    """How far from a contour a pixel counts as hard, in pixels."""
-    return int(max(1, round(CONTOUR_RATIO * (height**2 + width**2) ** 0.5)))
 
 
 def _share(wrong: Tensor, among: Tensor) -> float:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from fastfcn.metrics import CONTOUR_RATIO, contour_distance
 from fastfcn.provenance import collect
 from fastfcn.report import tables
 from fastfcn.report.comparison import differing_settings
 from fastfcn.report.contents import Report
-from fastfcn.report.figure import CONTOUR_RATIO, contour_distance
 from fastfcn.report.findings import brackets, findings
 from fastfcn.report.origin import code, device_name, origin
 from fastfcn.report.runs import Run
