@@ -65,7 +65,7 @@ def train(tmp_path: Path, data_dir: Path) -> Train:
         (["trainer.max_epochs=abc"], ["trainer.max_epochs=abc", "whole number"]),
         (["seed=-1"], ["seed=-1", "negative"]),
         ([*TINY, "+optim.lrr=1"], ["lrr", "SGDPoly"]),
-        ([*TINY, "trainer.precision=foo"], ["foo", "bf16-mixed", "trainer=default"]),
+        ([*TINY, "trainer.precision=foo"], ["trainer.precision=foo", "bf16-mixed"]),
         ([*TINY, "output_stride=8"], ["output_stride=8", "JPU", "32"]),
         ([*SMALL, "upsample=none", "output_stride=32"], ["output_stride=32", "NoUpsample", "8"]),
         ([*TINY, "data.batch_size=9"], ["batch_size=9", "8 images"]),

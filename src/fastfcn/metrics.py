@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from fastfcn.contours import CONTOUR_RATIO, contour_distance
 from fastfcn.types import IGNORE_INDEX
 
 
@@ -82,15 +82,6 @@ class SegmentationMetrics(Metric):
     def compute(self) -> Scores:
         """The scores so far."""
         return scores(self.confusion)
-
-
-#: Width of Boundary IoU's bands relative to the picture's diagonal (Cheng et al. 2021).
-CONTOUR_RATIO = 0.02
-
-
-def contour_distance(height: int, width: int, *, ratio: float = CONTOUR_RATIO) -> int:
-    """Width in pixels of the bands along contours: a share of the picture's diagonal, at least one pixel."""
-    return max(1, round(ratio * math.hypot(height, width)))
 
 
 class BoundaryIoU(Metric):

@@ -29,7 +29,7 @@ class Scenes:
     """Stylised landscapes with water and land, things that stand in them, and thin structures.
 
     They are made so that the point of an upsampling module shows within minutes of training: a boat and a car look the
-    same and only the region around them tells which it is, and poles, wires, branches and birds are one to four pixels
+    same and only the region around them tells which it is, and poles, wires, branches and birds are two to seven pixels
     wide at 128 px, which a map of stride 32 loses.
 
     A scene depends on seed, split and index alone (and its sharpness on the size), not on the counts or the process.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastfcn.metrics import contour_distance
+from fastfcn.contours import contour_distance
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.pictures import Example, denormalise
 from fastfcn.types import IGNORE_INDEX, Batch, DataFacts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fastfcn.metrics import CONTOUR_RATIO, contour_distance
+from fastfcn.contours import CONTOUR_RATIO, contour_distance
 from fastfcn.provenance import collect
 from fastfcn.report import tables
 from fastfcn.report.comparison import differing_settings
