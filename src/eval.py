@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on any split: ``python src/eval.py ckpt_path=... split=val``."""
+"""Evaluate a checkpoint on any split: ``python src/eval.py ckpt_path=... data.split=val``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from pytorch_lightning.utilities import rank_zero_only
 
-    from fastfcn import evaluation, provenance, training
+    from fastfcn import evaluation, provenance, submission, training
     from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint, read_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.module import SegmentationModule
@@ -35,9 +35,12 @@ def main(cfg: DictConfig) -> None:
     )
     trusted = list(cfg.trusted)
     # Data that were not chosen have no target, though this machine's settings (conf/local) may name some of their keys.
-    chosen = "_target_" in cfg.get("data", {})
-    datamodule = instantiate(cfg.data) if chosen else datamodule_from_checkpoint(checkpoint, trusted=trusted)
-    evaluation.open_split(datamodule, cfg.split)
+    if "_target_" in cfg.data:
+        datamodule = instantiate(cfg.data)
+    else:
+        datamodule = datamodule_from_checkpoint(checkpoint, split=cfg.data.split, trusted=trusted)
+    # No other split is opened than the one that is wanted, and the facts come from it.
+    evaluation.open_split(datamodule, labelled=cfg.submission is None)
     evaluation.check_classes(checkpoint.facts, datamodule.facts, path=cfg.ckpt_path)
     module = SegmentationModule(
         model=model_from_checkpoint(checkpoint, trusted=trusted),
@@ -46,9 +49,10 @@ def main(cfg: DictConfig) -> None:
         compile_model=cfg.compile,
     )
     trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, callbacks=[progress_bar()])
-    evaluation.run(
-        trainer, module, datamodule, split=cfg.split, whole=cfg.whole, run_dir=cfg.paths.run_dir, source=cfg.ckpt_path
-    )
+    if cfg.submission is None:
+        evaluation.run(trainer, module, datamodule, whole=cfg.whole, run_dir=cfg.paths.run_dir, source=cfg.ckpt_path)
+    else:
+        submission.write(trainer, module, datamodule, folder=cfg.submission)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
         if "_target_" in cfg.get("data", {})
         else datamodule_from_checkpoint(checkpoints[0], trusted=tuple(cfg.trusted))
     )
-    evaluation.open_split(datamodule, "test")
+    evaluation.open_split(datamodule)
     for run, checkpoint in zip(runs, checkpoints, strict=True):
         evaluation.check_classes(checkpoint.facts, datamodule.facts, path=run.checkpoint)
     report.make(

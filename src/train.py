@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float | None:
     choices = {group: HydraConfig.get().runtime.choices[group] for group in ("head", "upsample", "backbone", "data")}
     return training.run(
         trainer, module, datamodule, run_dir=cfg.paths.run_dir, config=config, choices=choices, resume=cfg.resume,
-        test=cfg.test,
+        init_from=cfg.init_from, test=cfg.test,
     )  # fmt: skip
 
 

@@ -19,14 +19,19 @@ from fastfcn.errors import UserError
 
 CONF = config_dir()
 #: What belongs to Hydra, or to one machine.
-ELSEWHERE = ("hydra", "local")
+ELSEWHERE = ("hydra", "local", "prepare", "task")
 OPTIONS = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.rglob("*.yaml")
     if path.parent != CONF and path.relative_to(CONF).parts[0] not in ELSEWHERE
 )
 #: What an option cannot know by itself.
-NEEDS = {"data=folder": ["data.dataset.root=/data"], "experiment/camvid=r18": ["data.dataset.root=/data"]}
+NEEDS = {
+    "data=folder": ["data.dataset.root=/data"],
+    "experiment/camvid=r18": ["data.dataset.root=/data"],
+    "experiment/ade20k=encnet_jpu_r101_finetune": ["init_from=best.ckpt"],
+    "experiment/ade20k=encnet_none_r101_finetune": ["init_from=best.ckpt"],
+}
 
 
 def composed(script: str, overrides: list[str]) -> dict[str, Any]:
@@ -80,6 +85,44 @@ def test_every_option_composes_with_arguments_that_exist(option: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "overrides"),
+    [
+        ("prepare", ["data=ade20k"]),
+        ("prepare", ["data=pascal_context"]),
+        ("prepare", ["data=scenes"]),
+        ("benchmark", ["task=data"]),
+        ("report", ["runs=outputs/demo"]),
+    ],
+)
+def test_the_other_scripts_compose_with_arguments_that_exist(script: str, overrides: list[str]) -> None:
+    config = composed(script, overrides)
+    check_types(config)
+    for node in targets(config):
+        arguments = {key: value for key, value in node.items() if not (key.startswith("_") and key.endswith("_"))}
+        target = pkgutil.resolve_name(node["_target_"])
+        own = ("check", "splits", "out", "workers")  # of prepare.py itself
+        inspect.signature(target).bind_partial(**{key: arguments[key] for key in arguments if key not in own})
+
+
+def test_the_tables_of_the_paper() -> None:
+    """Each row of its Tables 1, 3, 4 and 5 that this project has the parts for is an experiment."""
+    rows = {path.stem for path in (CONF / "experiment/pascal_context").iterdir()}
+    ups = {"encnet": ("none", "bilinear", "fpn", "jpu"), "deeplab": ("none", "jpu"), "psp": ("none", "jpu")}
+    grid = {f"{head}_{up}_r50" for head in ups for up in ups[head]}
+    assert rows == grid | {"encnet_jpu_r101", "encnet_none_r101"}
+    for row in rows:
+        config = composed("train", [f"experiment=pascal_context/{row}"])
+        assert (config["optim"]["lr"], config["trainer"]["max_epochs"], config["data"]["crop_size"]) == (0.001, 80, 480)
+        assert config["output_stride"] == (8 if "_none_" in row else 32)
+    for path in (CONF / "experiment/ade20k").iterdir():
+        option = f"experiment/ade20k={path.stem}"
+        config = composed("train", [f"experiment=ade20k/{path.stem}", *NEEDS.get(option, [])])
+        tuned = path.stem.endswith("finetune")
+        assert (config["optim"]["lr"], config["trainer"]["max_epochs"]) == ((0.001, 20) if tuned else (0.01, 120))
+        assert config["data"]["train_split"] == ("trainval" if tuned else "train")
+
+
+@pytest.mark.parametrize(
     "overrides", [[], ["data=folder", "data.dataset.root=/data"], ["data=scenes"], ["trainer=ddp"]]
 )
 def test_eval_composes(overrides: list[str]) -> None:
@@ -97,6 +140,13 @@ def test_neighbours_follow_the_upsampler(upsample: str, output_stride: int, kern
     assert config["model"]["head"]["kernel_size"] == kernel_size
 
 
+def test_what_is_evaluated_follows_the_data() -> None:
+    assert composed("eval", ["ckpt_path=x.ckpt"])["data"] == {"split": None}
+    assert composed("eval", ["ckpt_path=x.ckpt", "data.split=val"])["data"] == {"split": "val"}
+    assert composed("eval", ["ckpt_path=x.ckpt", "data=ade20k"])["data"]["split"] == "val"
+    assert composed("eval", ["ckpt_path=x.ckpt", "data=ade20k", "data.split=test"])["data"]["split"] == "test"
+
+
 def test_an_override_reaches_the_model() -> None:
     config = composed("train", ["backbone.weights=file.pth", "upsample.width=64", "seed=3"])
     assert config["model"]["backbone"]["weights"] == "file.pth"
@@ -104,7 +154,7 @@ def test_an_override_reaches_the_model() -> None:
     assert config["data"]["seed"] == 3
 
 
-@pytest.mark.parametrize("name", ["train", "eval"])
+@pytest.mark.parametrize("name", ["train", "eval", "prepare", "benchmark"])
 def test_every_key_of_the_scripts_is_checked_or_of_a_group(name: str) -> None:
     from fastfcn.config_types import SCRIPT_KEYS
 

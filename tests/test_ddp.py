@@ -18,9 +18,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 import fastfcn
+from fastfcn.data.batches import normalise
+from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.losses import SegmentationLoss
+from fastfcn.metrics import SegmentationMetrics
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.sync_norm import CPUSyncBatchNorm, SyncNorm
+from fastfcn.types import DataFacts, RawSample
 from tests.conftest import FolderMaker
 from tests.scripts import TINY, start
 
@@ -105,6 +109,37 @@ def train(network: nn.Module, share: slice) -> list[float]:
     return losses
 
 
+class Uneven:
+    """Seven images of different sizes: two processes cannot have as many each."""
+
+    facts = DataFacts(name="uneven", class_names=tuple("abcd"), palette=((0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)))
+
+    def __init__(self, split: str) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> RawSample:
+        rng = np.random.default_rng(index)
+        height, width = 40 + 8 * index, 70 - 5 * index
+        mask = rng.integers(-1, 4, (height, width)).astype(np.int16)
+        return RawSample(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), mask, str(index))
+
+
+def evaluated(*, whole: bool) -> tuple[Tensor, list[str]]:
+    """The confusion matrix over all processes, and the images that this one saw."""
+    network, metric, names = model().float().eval(), SegmentationMetrics(4), []
+    datamodule = SegmentationDataModule(Uneven, batch_size=4, crop_size=48, base_size=48)
+    for loaded in datamodule.eval_dataloader("val", whole=whole):
+        batch = normalise(loaded)
+        with torch.inference_mode():
+            metric.update(network(batch["image"]).logits.argmax(1), batch["mask"])
+        names += batch["name"]
+    metric.sync()  # as compute() does; nothing happens in a single process
+    return metric.confusion.clone(), names
+
+
 def work(rank: int, folder: str) -> None:
     """What each of the processes does."""
     torch.set_num_threads(1)
@@ -120,6 +155,7 @@ def work(rank: int, folder: str) -> None:
     y = low(x[share].bfloat16())  # as under autocast
     precision = {"dtype": y.dtype == torch.bfloat16, "running_mean": low.running_mean}
     found = {
+        "evaluated": {whole: evaluated(whole=whole) for whole in (True, False)},
         "layers": layers,
         "precision": precision,
         "converted": converted,
@@ -161,6 +197,18 @@ def test_two_halves_are_the_whole_batch(found: list[dict[str, Any]]) -> None:
                 assert torch.equal(halves[0][name], halves[1][name])
                 ours = halves[0][name]
             assert torch.allclose(ours, value, rtol=1e-5, atol=1e-5), f"{index} {name}"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_each_image_counts_once_to_the_pixel(found: list[dict[str, Any]], whole: bool) -> None:
+    confusion, names = evaluated(whole=whole)
+    assert names == [str(index) for index in range(7)]
+    labelled = sum(int((Uneven("val")[index].mask >= 0).sum()) for index in range(7))
+    assert not whole or int(confusion.sum()) == labelled
+    for rank, process in enumerate(found):
+        theirs, seen = process["evaluated"][whole]
+        assert seen == names[rank::PROCESSES]
+        assert torch.equal(theirs, confusion)
 
 
 def test_every_norm_is_synchronised(found: list[dict[str, Any]]) -> None:

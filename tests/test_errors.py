@@ -210,7 +210,7 @@ class TestCheckpoints:
         assert "'insect'" in sentence
 
     def test_unknown_split(self, tmp_path: Path, best: Path) -> None:
-        done = call("eval.py", "trainer=cpu", f"ckpt_path={best}", "split=foo", f"hydra.run.dir={tmp_path}")
+        done = call("eval.py", "trainer=cpu", f"ckpt_path={best}", "data.split=foo", f"hydra.run.dir={tmp_path}")
         assert "train, val, test" in done.sentence()
         assert not (tmp_path / "results.json").exists()
 

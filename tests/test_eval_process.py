@@ -37,7 +37,7 @@ def test_test_split_gives_the_figures_of_the_training(best: Path, run_dir: Path,
 
 
 def test_another_split(best: Path, run_dir: Path, tmp_path: Path) -> None:
-    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "split=val", f"hydra.run.dir={tmp_path}").check()
+    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "data.split=val", f"hydra.run.dir={tmp_path}").check()
     results = figures(tmp_path)
     assert results["split"] == "val"
     assert set(results) == {"checkpoint", "split", "val"}

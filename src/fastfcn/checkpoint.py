@@ -157,14 +157,21 @@ def model_from_checkpoint(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("
 
 
 def datamodule_from_checkpoint(
-    checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn",)
+    checkpoint: Checkpoint, *, split: str | None = None, trusted: Sequence[str] = ("fastfcn",)
 ) -> SegmentationDataModule:
     """Rebuild the DataModule that a checkpoint was trained on.
+
+    Args:
+        checkpoint: What was read from the file.
+        split: The split to evaluate; None is the one that its training evaluated.
+        trusted: Packages whose classes the file may name.
 
     Raises:
         UserError: the data are gone, or the file names classes outside ``trusted``.
     """
-    datamodule: SegmentationDataModule = _build(checkpoint.data_config, trusted, object)
+    datamodule: SegmentationDataModule = _build(
+        {**checkpoint.data_config, **({} if split is None else {"split": split})}, trusted, object
+    )
     return datamodule
 
 

@@ -121,7 +121,7 @@ def _configuration(chain: list[BaseException]) -> str:
         if line.startswith("Available options"):
             continue
         options.append(line)
-    if options and "Could not find" in text:
+    if options and ("Could not find" in text or "You must specify" in text):
         return f"{text}: choose one of {', '.join(options)}."
     if "is not in struct" in str(chain[0]) or any("is not in struct" in str(link) for link in chain):
         return f"{text}: there is no such key; `--cfg job` prints the whole configuration."

@@ -21,6 +21,8 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "channels_last": bool,
     "compile": bool,
     "deterministic": bool | typing.Literal["warn"],
+    "prepare.check": bool,
+    "prepare.workers": int | None,
     "latency.warmup": int,
     "latency.repeats": int,
     "figure.images": int,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import pytorch_lightning as pl
 
 from fastfcn import results
-from fastfcn.data.datamodule import SegmentationDataModule, Split
+from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.module import SegmentationModule
 from fastfcn.types import DataFacts
@@ -33,15 +33,23 @@ def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> N
             )
 
 
-def open_split(datamodule: SegmentationDataModule, split: str) -> None:
-    """Open the split to evaluate, and no other: the facts of the data set then come from it.
+def open_split(datamodule: SegmentationDataModule, *, labelled: bool = True) -> None:
+    """Open the DataModule's `eval_split`, and no other: the facts of the data set then come from it.
+
+    Args:
+        datamodule: the data.
+        labelled: whether there must be masks to compare with.
 
     Raises:
-        UserError: there is no such split.
+        UserError: there is no such split, or it has no masks.
     """
-    if split not in get_args(Split):
-        raise UserError(f"split={split}: choose one of {', '.join(get_args(Split))}.")
-    datamodule.split(cast("Split", split))
+    split = datamodule.eval_split
+    dataset = datamodule.open(split)
+    if labelled and not getattr(dataset, "labelled", True):
+        raise UserError(
+            f"data.split={split}: {dataset.facts.name} has no masks of this split to score against: choose "
+            "data.split=val, or write predictions for its test server by `python src/eval.py ... submission=FOLDER`."
+        )
 
 
 def run(
@@ -49,26 +57,28 @@ def run(
     module: SegmentationModule,
     datamodule: SegmentationDataModule,
     *,
-    split: str,
     whole: bool | None,
     run_dir: str | Path,
     source: str | Path,
 ) -> dict[str, Any]:
-    """Evaluate a split, print the table, write ``results.json``.
+    """Evaluate the DataModule's `eval_split`, print the table, write ``results.json``.
 
     Args:
         trainer: without loggers and checkpoints.
         module: with a trained model.
         datamodule: the data.
-        split: train, val or test.
         whole: whole images one at a time, or centre crops; None is what the DataModule says.
         run_dir: where the figures are kept.
         source: the checkpoint's path, kept beside the figures.
     """
-    trainer.test(module, dataloaders=datamodule.split(cast("Split", split), whole=whole), verbose=False)
+    split = datamodule.eval_split
+    if whole is not None:
+        datamodule.whole_eval = whole
+    trainer.test(module, datamodule=datamodule, verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
     if trainer.is_global_zero:
         results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}")
-        path = results.save(run_dir, {"checkpoint": str(source), "split": split, split: figures})
+        kept = {"checkpoint": str(source), "split": split, split: figures}
+        path = results.save(run_dir, results.with_skipped(kept, datamodule.skipped))
         print(f"results:         {path}")
     return figures

@@ -107,6 +107,11 @@ class SegmentationModule(pl.LightningModule):
         self.test_boundary.update(prediction, batch["mask"])
         return {"prediction": prediction}
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predict a batch, of which nothing may be known; gives the class ids (B, H, W) to the callbacks."""
+        prediction = self._forward(batch).logits.argmax(1)
+        return {"prediction": prediction}
+
     def on_test_epoch_end(self) -> None:
         """Log the test figures, the IoU of every class among them."""
         result: Scores = self.test_metrics.compute()

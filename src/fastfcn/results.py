@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,20 @@ def save(run_dir: str | Path, results: Mapping[str, Any]) -> Path:
     temporary.write_text(json.dumps(results, indent=2) + "\n")
     temporary.replace(path)
     return path
+
+
+def with_skipped(results: Mapping[str, Any], skipped: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    """Results with what they were made without; unchanged where no sample was skipped.
+
+    Args:
+        results: What is kept.
+        skipped: By split, a sentence on each sample that was left out.
+    """
+    told = {split: sorted(sentences) for split, sentences in skipped.items() if sentences}
+    for split, sentences in told.items():
+        count = len(sentences)
+        print(f"left out:        {count} {'sample' if count == 1 else 'samples'} of {split} that cannot be read")
+    return {**results, **({"skipped": told} if told else {})}
 
 
 def table(figures: Mapping[str, Any]) -> Table:

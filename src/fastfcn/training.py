@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import curves, results, tracking
-from fastfcn.checkpoint import read_checkpoint
+from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
-from fastfcn.evaluation import check_classes
+from fastfcn.evaluation import check_classes, open_split
 from fastfcn.module import SegmentationModule
 
 
@@ -43,6 +43,7 @@ def run(
     config: dict[str, Any],
     choices: Mapping[str, str],
     resume: str | None = None,
+    init_from: str | None = None,
     test: bool = True,
 ) -> float | None:
     """Train, test, report.
@@ -55,20 +56,28 @@ def run(
         config: the resolved configuration, for the loggers.
         choices: the options that name the run: head, upsample, backbone, data.
         resume: a checkpoint to go on from.
+        init_from: a checkpoint whose weights the training begins with; nothing else of it counts.
         test: test at the end, on the best checkpoint where one was written.
 
     Returns:
         The best validation score, (pixAcc + mIoU) / 2; None where no checkpoint was written.
 
     Raises:
-        UserError: the checkpoint to go on from does not exist or is not of this model, or the processes do not fit the
-            machine or the batch.
+        UserError: the checkpoint to go on from or to begin with does not exist or is not of this model, or the
+            processes do not fit the machine or the batch.
     """
     _check_processes(trainer, datamodule)
-    for split in ("train", "val", "test") if test else ("train", "val"):
-        datamodule.split(split)  # a split that is not there shows now, and not after the training
+    # A split that is not there shows now, and not after the training.
+    for split in (datamodule.train_split, "val"):
+        datamodule.open(split)
+    if test:
+        open_split(datamodule)
+    if resume is not None and init_from is not None:
+        raise UserError("resume goes on with a training and init_from begins one: give one of the two.")
+    if init_from is not None:
+        module.model.load_state_dict(_checked("init_from", init_from, module).weights)
     if resume is not None:
-        _check_resume(resume, trainer, module)
+        _check_epochs(resume, _checked("resume", resume, module), trainer)
         _tell_where_best_counts_from(resume, trainer)
     _forget_results(Path(run_dir))
     started = time.perf_counter()
@@ -87,7 +96,7 @@ def run(
         if test:
             trainer.test(module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
             figures = results.gather(trainer.callback_metrics, module.facts)
-        _report(trainer, module, Path(run_dir), dict(choices), figures, best, score, train_seconds)
+        _report(trainer, module, Path(run_dir), dict(choices), figures, best, score, train_seconds, datamodule.skipped)
         done = True
     finally:
         tracking.finish(trainer.loggers, success=done)
@@ -114,8 +123,8 @@ def _check_processes(trainer: pl.Trainer, datamodule: SegmentationDataModule) ->
         )
 
 
-def _check_resume(path: str, trainer: pl.Trainer, module: SegmentationModule) -> None:
-    """Refuse a checkpoint of another model, and one whose training is over."""
+def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
+    """Read a checkpoint, and refuse one of another model."""
     checkpoint = read_checkpoint(path)
     check_classes(checkpoint.facts, module.facts, path=path)
     own = {name: tuple(value.shape) for name, value in module.model.state_dict().items()}
@@ -123,9 +132,14 @@ def _check_resume(path: str, trainer: pl.Trainer, module: SegmentationModule) ->
     if own != theirs:
         name = next(name for name in (*own, *theirs) if own.get(name) != theirs.get(name))
         raise UserError(
-            f"resume={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
+            f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
             "was trained with (config.yaml in its run directory)."
         )
+    return checkpoint
+
+
+def _check_epochs(path: str, checkpoint: Checkpoint, trainer: pl.Trainer) -> None:
+    """Refuse to go on with a training that is over."""
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= checkpoint.epoch + 1:
         raise UserError(
             f"resume={path} has {checkpoint.epoch + 1} epochs behind it, as many as trainer.max_epochs="
@@ -165,6 +179,7 @@ def _report(
     best: str | None,
     score: float | None,
     train_seconds: float,
+    skipped: Mapping[str, Iterable[str]],
 ) -> None:
     kept = {
         "choices": choices,
@@ -176,7 +191,7 @@ def _report(
         "tested": None if figures is None else ("best checkpoint" if best else "last weights"),
         "test": figures,
     }
-    path = results.save(run_dir, kept)
+    path = results.save(run_dir, results.with_skipped(kept, skipped))
     if figures is not None:
         name = "-".join(choices[group] for group in ("head", "upsample", "backbone"))
         title = f"test of {name} on {choices['data']}" + (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +57,22 @@ class SegmentationOutput(NamedTuple):
     presence: Tensor | None = None
 
 
+class LoadedBatch(TypedDict):
+    """A batch as a loader gives it, small enough to travel: a quarter of the bytes of a `Batch`.
+
+    Keys:
+        image: (B, 3, H, W) uint8, RGB, channels last in memory.
+        mask: (B, H, W) int16 class ids, IGNORE_INDEX where nothing is known.
+        name: one name per image, unique in its split.
+    """
+
+    image: Tensor
+    mask: Tensor
+    name: list[str]
+
+
 class Batch(TypedDict):
-    """A batch as the DataModule gives it.
+    """A batch as the model's steps get it, on their device.
 
     Keys:
         image: (B, 3, H, W) float32, normalised by the ImageNet mean and standard deviation.
@@ -74,7 +89,7 @@ class RawSample(NamedTuple):
     """An image with its mask before augmentation.
 
     Attributes:
-        image: (H, W, 3) uint8, RGB.
+        image: (H, W, 3) uint8, RGB; or a smaller one of the same view, where it was decoded at a reduced scale.
         mask: (H, W) int16 class ids, IGNORE_INDEX where nothing is known.
         name: unique in its split.
     """
@@ -116,3 +131,15 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> RawSample: ...
+
+
+#: What size of an image is enough: from its (height, width) in pixels to the smallest (height, width) to decode.
+Enough = Callable[[int, int], tuple[int, int]]
+
+
+@runtime_checkable
+class ScalableDataset(SegmentationDataset, Protocol):
+    """A data set that can decode an image at a reduced scale, which is faster, where the whole is not needed."""
+
+    def read(self, index: int, *, enough: Enough) -> RawSample:
+        """As `__getitem__`, with an image of at least the size that is enough."""

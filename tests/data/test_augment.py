@@ -9,11 +9,9 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from fastfcn.data.augment import IMAGENET_MEAN, IMAGENET_STD, Sample, Transform, eval_transform, train_transform
+from fastfcn.data.augment import EvalTransform, Sample, TrainTransform
 from fastfcn.errors import UserError
 from fastfcn.types import IGNORE_INDEX, Int16Array, RawSample, UInt8Array
-
-BLACK = (-torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD)).view(3, 1, 1)
 
 
 def coded_sample(height: int, width: int) -> RawSample:
@@ -27,9 +25,8 @@ def coded_sample(height: int, width: int) -> RawSample:
 
 
 def pixels(sample: Sample) -> Tensor:
-    """Undo the normalisation: (3, H, W) in 0..255."""
-    std, mean = torch.tensor(IMAGENET_STD).view(3, 1, 1), torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-    return (sample["image"] * std + mean) * 255
+    """(3, H, W) in 0..255, as numbers that can be subtracted."""
+    return sample["image"].float()
 
 
 def recipe(
@@ -39,18 +36,18 @@ def recipe(
     scale: Sequence[float] = (0.5, 2.0),
     flip: float = 0.5,
     blur: float = 0.5,
-) -> Transform:
-    return train_transform(base_size=base_size, crop_size=crop_size, scale=scale, flip=flip, blur=blur)
+) -> TrainTransform:
+    return TrainTransform(base_size=base_size, crop_size=crop_size, scale=scale, flip=flip, blur=blur)
 
 
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (20, 33), (48, 48), (7, 90), (1, 1)])
 def test_a_crop_has_its_size_and_types(height: int, width: int) -> None:
     sample = recipe()(coded_sample(height, width), seed=3)
     assert sample["image"].shape == (3, 48, 48)
-    assert sample["image"].dtype == torch.float32
-    assert sample["image"].is_contiguous()
+    assert sample["image"].dtype == torch.uint8
+    assert sample["image"].permute(1, 2, 0).is_contiguous()
     assert sample["mask"].shape == (48, 48)
-    assert sample["mask"].dtype == torch.int64
+    assert sample["mask"].dtype == torch.int16
     assert sample["name"] == "coded"
 
 
@@ -71,7 +68,8 @@ def test_padding_is_on_the_right_and_at_the_bottom() -> None:
     assert (sample["mask"][:20, :30] != IGNORE_INDEX).all()
     assert (sample["mask"][20:] == IGNORE_INDEX).all()
     assert (sample["mask"][:, 30:] == IGNORE_INDEX).all()
-    torch.testing.assert_close(sample["image"][:, 20:], BLACK.expand(3, 28, 48))
+    assert (sample["image"][:, 20:] == 0).all()
+    assert (sample["image"][:, :, 30:] == 0).all()
 
 
 def test_short_sides_are_uniform_over_the_scale_range() -> None:
@@ -96,8 +94,8 @@ def test_the_draws_are_independent_of_each_other() -> None:
         flipped = bool((image[0, 0, 0] - plain[0, 0, 0]).abs() > 50)
         blurred = bool((image - (plain.flip(-1) if flipped else plain)).abs().max() > 1)
         seen[int(flipped), int(blurred)] += 1
-    # A radius below 2/7 pixel leaves the image as it is: p(blurred) = 0.5 * 5/7.
-    expected = 200 * np.outer([0.5, 0.5], [1 - 2.5 / 7, 2.5 / 7])
+    # A radius below about 0.1 pixel leaves the image as it is.
+    expected = 200 * np.outer([0.5, 0.5], [0.55, 0.45])
     assert ((seen - expected) ** 2 / expected).sum() < 16.3  # chi square, 3 degrees of freedom, p = 0.001
 
 
@@ -135,14 +133,14 @@ def test_the_raw_sample_stays_as_it_was() -> None:
     raw.image.flags.writeable = raw.mask.flags.writeable = False  # as from a memory map
     for seed in range(4):
         recipe()(raw, seed=seed)
-        eval_transform(None)(raw)["mask"].add_(1)
+        EvalTransform(None)(raw)["mask"].add_(1)
     assert np.array_equal(raw.image, image)
     assert np.array_equal(raw.mask, mask)
 
 
 @pytest.mark.parametrize(("height", "width"), [(97, 131), (131, 97), (20, 33), (32, 32), (1, 5)])
 def test_eval_takes_the_centre_at_the_crop_size(height: int, width: int) -> None:
-    sample = eval_transform(32)(coded_sample(height, width))
+    sample = EvalTransform(32)(coded_sample(height, width))
     assert sample["image"].shape == (3, 32, 32)
     assert sample["mask"].shape == (32, 32)
     assert (sample["mask"] != IGNORE_INDEX).all()
@@ -154,7 +152,7 @@ def test_eval_takes_the_centre_at_the_crop_size(height: int, width: int) -> None
 
 def test_whole_images_keep_their_size_and_values() -> None:
     raw = coded_sample(37, 53)
-    sample = eval_transform(None)(raw)
+    sample = EvalTransform(None)(raw)
     np.testing.assert_array_equal(sample["mask"].numpy(), raw.mask)
     np.testing.assert_allclose(pixels(sample).permute(1, 2, 0).numpy(), raw.image, atol=1e-3)
 
@@ -162,15 +160,14 @@ def test_whole_images_keep_their_size_and_values() -> None:
 def test_shrinking_and_growing_is_pils() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (90, 120), dtype=np.uint8)
     raw = RawSample(image=np.repeat(picture[..., None], 3, axis=2), mask=(picture // 16).astype(np.int16), name="noise")
-    for side, limit in ((60, 12), (72, 8), (130, 1)):
+    for side in (30, 60, 72, 130):
         width = round(120 * side / 90)
         transform = recipe(base_size=side, crop_size=width, scale=(1, 1), flip=0, blur=0)
         sample = transform(raw)
         assert int((sample["mask"][:, 0] != IGNORE_INDEX).sum()) == side
         image = np.array(Image.fromarray(picture).resize((width, side), Image.Resampling.BILINEAR)).astype(float)
         mask = np.array(Image.fromarray(picture // 16).resize((width, side), Image.Resampling.NEAREST))
-        # Noise is the hardest case; without smoothing before shrinking, the difference is 17, 11 and 0.2 of 255.
-        assert np.abs(pixels(sample)[0, :side].numpy() - image).mean() < limit
+        assert np.abs(pixels(sample)[0, :side].numpy() - image).max() <= 2  # of 255, of noise, the hardest case
         np.testing.assert_array_equal(sample["mask"][:side].numpy(), mask)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fastfcn.data import datamodule as module
+from fastfcn.data.batches import IMAGENET_MEAN, IMAGENET_STD, normalise
 from fastfcn.data.datamodule import SegmentationDataModule
-from fastfcn.errors import UserError
-from fastfcn.types import DataFacts, RawSample
+from fastfcn.errors import BadSampleError, UserError
+from fastfcn.types import IGNORE_INDEX, DataFacts, LoadedBatch, RawSample
 
 COUNTS = {"train": 10, "val": 5, "test": 3}
 FACTS = DataFacts(name="tiny", class_names=("even", "odd"), palette=((0, 0, 0), (255, 255, 255)))
@@ -23,7 +25,7 @@ BROKEN = "images/train/7.png cannot be read: replace it."
 class Tiny:
     """Noise images of different sizes, named by their index."""
 
-    def __init__(self, split: str, *, broken: int | None = None) -> None:
+    def __init__(self, split: str, *, broken: Sequence[int] = ()) -> None:
         self.facts = FACTS
         self._split = split
         self._broken = broken
@@ -32,8 +34,8 @@ class Tiny:
         return COUNTS[self._split]
 
     def __getitem__(self, index: int) -> RawSample:
-        if index == self._broken:
-            raise UserError(BROKEN)
+        if index in self._broken:
+            raise BadSampleError(BROKEN.replace("7", str(index)))
         rng = np.random.default_rng(index)
         height, width = 20 + 3 * index, 31 + index
         image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -51,6 +53,10 @@ def epoch_of(loader: DataLoader[Any], epoch: int) -> list[tuple[list[str], Tenso
     return [(batch["name"], batch["image"]) for batch in loader]
 
 
+def normalised(images: Tensor) -> Tensor:
+    return normalise(LoadedBatch(image=images, mask=torch.zeros(0, dtype=torch.int16), name=[]))["image"]
+
+
 def test_facts_are_there_before_setup() -> None:
     datamodule = make()
     assert datamodule.facts is FACTS
@@ -63,7 +69,7 @@ def test_facts_need_no_training_split_once_another_was_opened() -> None:
         return Tiny(split)
 
     datamodule = make(only_test)
-    datamodule.split("test")
+    datamodule.eval_dataloader("test")
     assert datamodule.num_classes == 2
 
 
@@ -74,9 +80,9 @@ def test_a_training_batch() -> None:
     assert len(batches) == 2
     for batch in batches:
         assert batch["image"].shape == (4, 3, 24, 24)
-        assert batch["image"].dtype == torch.float32
+        assert batch["image"].dtype == torch.uint8
         assert batch["mask"].shape == (4, 24, 24)
-        assert batch["mask"].dtype == torch.int64
+        assert batch["mask"].dtype == torch.int16
         assert isinstance(batch["name"], list)
     names = [name for batch in batches for name in batch["name"]]
     assert len(set(names)) == 8
@@ -122,10 +128,79 @@ def test_a_loader_leaves_the_global_random_state_alone() -> None:
 
 def test_a_mistake_found_in_a_worker_stays_one_sentence() -> None:
     for workers in (0, 1):
-        loader = make(lambda split: Tiny(split, broken=3), num_workers=workers).split("val")
+        loader = make(lambda split: Tiny(split, broken=[3]), num_workers=workers).eval_dataloader("val")
         with pytest.raises(UserError) as caught:
             list(loader)
-        assert str(caught.value) == BROKEN
+        assert str(caught.value) == BROKEN.replace("7", "3")
+
+
+def with_broken(*indices: int) -> Any:
+    return lambda split: Tiny(split, broken=indices)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_training_goes_on_with_the_next_sample(workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    datamodule = make(with_broken(3, 4), on_bad_sample="skip", num_workers=workers)
+    good = {name: image for batch in make().train_dataloader() for name, image in zip(batch["name"], batch["image"])}  # noqa: B905
+    loader = datamodule.train_dataloader()
+    for batch in loader:
+        assert batch["image"].shape == (4, 3, 24, 24)
+        assert not {"3", "4"} & set(batch["name"])
+        for name, image in zip(batch["name"], batch["image"], strict=True):
+            if name != "5":  # which may stand in, with another one's seed
+                assert torch.equal(image, good[name])
+    epoch_of(loader, 1)
+    epoch_of(loader, 2)
+    assert set(datamodule.skipped["train"]) == {BROKEN.replace("7", "3"), BROKEN.replace("7", "4")}
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2  # each once, whatever the number of epochs
+    assert told[0].startswith("skipped a sample of the train split (1 of at most 20): images/train/")
+
+
+def test_a_skipped_image_counts_nowhere_in_evaluation() -> None:
+    datamodule = make(with_broken(1), on_bad_sample="skip", eval_batch_size=3)
+    batches = list(datamodule.val_dataloader())
+    assert [len(batch["name"]) for batch in batches] == [3, 2]
+    masks = torch.cat([batch["mask"] for batch in batches])
+    assert [bool((mask == IGNORE_INDEX).all()) for mask in masks] == [False, True, False, False, False]
+    whole = list(datamodule.eval_dataloader("val", whole=True))
+    assert len(whole) == 5
+    assert (whole[1]["mask"] == IGNORE_INDEX).all()
+
+
+def test_too_many_skipped_samples_stop_the_run() -> None:
+    datamodule = make(with_broken(0, 1, 2), on_bad_sample="skip", max_bad_samples=2)
+    with pytest.raises(UserError, match=r"data.max_bad_samples=2 samples of the val split .*2.png") as caught:
+        list(datamodule.val_dataloader())
+    assert "\n" not in str(caught.value)
+    everything = make(with_broken(*range(10)), on_bad_sample="skip", max_bad_samples=99)
+    with pytest.raises(UserError, match="None of the 10 training samples can be read"):
+        list(everything.train_dataloader())
+
+
+def test_a_batch_on_its_way_to_the_model() -> None:
+    loaded = next(iter(make().val_dataloader()))
+    assert loaded["image"].is_contiguous(memory_format=torch.channels_last)
+    batch = normalise(loaded)
+    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    torch.testing.assert_close(batch["image"], (loaded["image"].double() / 255 - mean).div(std).float())
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["mask"].dtype == torch.int64
+    assert torch.equal(batch["mask"], loaded["mask"].long())
+    assert batch["name"] == loaded["name"]
+
+
+def test_the_splits_have_the_names_that_the_data_set_gives_them() -> None:
+    opened: list[str] = []
+
+    def by_name(split: str) -> Tiny:
+        opened.append(split)
+        return Tiny({"trainval": "train", "minival": "val"}.get(split, split))
+
+    datamodule = make(by_name, train_split="trainval", split="minival")
+    assert len(datamodule.train_dataloader().dataset) == COUNTS["train"]  # type: ignore[arg-type]
+    assert len(datamodule.test_dataloader().dataset) == COUNTS["val"]  # type: ignore[arg-type]
+    assert opened == ["trainval", "minival"]
 
 
 def test_evaluation_is_in_order_complete_and_not_random() -> None:
@@ -136,14 +211,14 @@ def test_evaluation_is_in_order_complete_and_not_random() -> None:
     for batch, again in zip(batches, datamodule.val_dataloader(), strict=True):
         assert torch.equal(batch["image"], again["image"])
     assert len(datamodule.test_dataloader().dataset) == COUNTS["test"]  # type: ignore[arg-type]
-    assert [n for batch in datamodule.split("train") for n in batch["name"]] == [str(i) for i in range(10)]
+    assert [n for batch in datamodule.eval_dataloader("train") for n in batch["name"]] == [str(i) for i in range(10)]
 
 
 def test_whole_images_come_one_at_a_time() -> None:
     shapes = [(1, 20 + 3 * i, 31 + i) for i in range(3)]
     assert [tuple(b["mask"].shape) for b in make(whole_eval=True).test_dataloader()] == shapes
-    assert [tuple(b["mask"].shape) for b in make().split("test", whole=True)] == shapes
-    assert next(iter(make(whole_eval=True).split("test", whole=False)))["mask"].shape == (3, 24, 24)
+    assert [tuple(b["mask"].shape) for b in make().eval_dataloader("test", whole=True)] == shapes
+    assert next(iter(make(whole_eval=True).eval_dataloader("test", whole=False)))["mask"].shape == (3, 24, 24)
 
 
 def test_each_process_takes_its_share_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,6 +248,9 @@ def test_each_process_takes_its_share_of_the_batch(monkeypatch: pytest.MonkeyPat
         ({"num_workers": "all"}, "num_workers='all'"),
         ({"seed": -1}, "seed=-1"),
         ({"scale": [2, 1]}, "scale"),
+        ({"on_bad_sample": "ignore"}, "on_bad_sample=ignore"),
+        ({"max_bad_samples": -1}, "max_bad_samples=-1"),
+        ({"augmentations": ["flip"]}, "augmentations"),
     ],
 )
 def test_a_senseless_setting_is_named(settings: dict[str, Any], word: str) -> None:
@@ -234,7 +312,11 @@ def test_a_trainer_gets_the_epochs_that_the_sampler_says(workers: int) -> None:
     trainer(max_epochs=3).fit(model, datamodule=make(num_workers=workers))
     loader = make().train_dataloader()
     for epoch in range(3):
-        expected = [(n, i.sum().item()) for names, images in epoch_of(loader, epoch) for n, i in zip(names, images)]  # noqa: B905
+        expected = [
+            (name, image.sum().item())
+            for batch in epoch_of(loader, epoch)
+            for name, image in zip(batch[0], normalised(batch[1]), strict=True)
+        ]
         assert [name for name, _ in model.of_epoch(epoch)] == [name for name, _ in expected]
         np.testing.assert_allclose([s for _, s in model.of_epoch(epoch)], [s for _, s in expected], rtol=1e-4)
     assert model.validated == ["0", "1", "2", "3", "4"] * 3

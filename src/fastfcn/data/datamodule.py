@@ -4,43 +4,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal, get_args
 
-import cv2
+import albumentations as A
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from torch import distributed
-from torch.utils.data import DataLoader
+from typing_extensions import override
 
-from fastfcn.data.augment import Sample, Transform, TransformedDataset, eval_transform, train_transform
+from fastfcn.data.augment import EvalTransform, TrainTransform, Transform
+from fastfcn.data.batches import BatchLoader, OnBadSample, TransformedDataset, normalise
 from fastfcn.data.samplers import EvalSampler, TrainSampler
 from fastfcn.errors import UserError
-from fastfcn.types import DataFacts, SegmentationDataset
-
-Split = Literal["train", "val", "test"]
+from fastfcn.types import Batch, DataFacts, LoadedBatch, SegmentationDataset
 
 
 class SegmentationDataModule(pl.LightningDataModule):
-    """Loaders of batches (`fastfcn.types.Batch`) for training, validation and test.
+    """Loaders of batches for training, validation and test.
+
+    The loaders give bytes (`fastfcn.types.LoadedBatch`); on the device they become what the model takes
+    (`fastfcn.types.Batch`), by a hook that the Trainer calls, or by `fastfcn.data.batches.normalise` without one.
 
     The order and the augmentation of the training images are functions of (seed, epoch) and of nothing else: neither
     the number of workers nor, for the global batch, the number of processes changes them. Evaluation gives every image
     once, in order, on exactly one process. The samplers are its own: the Trainer needs `use_distributed_sampler=False`.
 
     Args:
-        dataset: Gives the data set of a split, called with `train`, `val` or `test`.
+        dataset: Gives the data set of a split, called with the split's name.
         batch_size: Images in a training batch over all processes together.
+        train_split: The split that is trained on.
+        split: The split that is evaluated, by `test_dataloader`.
         crop_size: Side of the square training crop, and of the centre crop in evaluation, in pixels.
         base_size: Short side in pixels at scale 1.
         scale: Lowest and highest scale of the training images.
         flip: Probability of the mirror image.
         blur: Probability of a Gaussian blur.
         blur_radius: Largest standard deviation of the blur in pixels.
+        augmentations: Further steps of albumentations, on the training crop.
         whole_eval: Evaluate whole images at their own size, one at a time, instead of centre crops.
         eval_batch_size: Images in an evaluation batch on each process; None is a process's share of `batch_size`.
             Whole images always come one at a time, for they differ in size.
         num_workers: Worker processes of each loader; 0 loads in the main process, `auto` takes the free cores.
+        on_bad_sample: `error` stops at a sample that cannot be read and names it; `skip` goes on without it.
+        max_bad_samples: How many samples of a split may be skipped.
         seed: Governs the order and the augmentation of the training images.
 
     Raises:
@@ -54,13 +61,18 @@ class SegmentationDataModule(pl.LightningDataModule):
         batch_size: int,
         crop_size: int,
         base_size: int,
+        train_split: str = "train",
+        split: str = "test",
         scale: Sequence[float] = (0.5, 2.0),
         flip: float = 0.5,
         blur: float = 0.5,
         blur_radius: float = 1.0,
+        augmentations: Sequence[A.BasicTransform] = (),
         whole_eval: bool = False,
         eval_batch_size: int | None = None,
         num_workers: int | Literal["auto"] = 0,
+        on_bad_sample: OnBadSample = "error",
+        max_bad_samples: int = 20,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -69,18 +81,30 @@ class SegmentationDataModule(pl.LightningDataModule):
                 raise UserError(f"data.{key}={size} must be at least 1.")
         if num_workers != "auto" and (not isinstance(num_workers, int) or num_workers < 0):
             raise UserError(f"data.num_workers={num_workers!r} must be a whole number from 0 on, or auto.")
+        if on_bad_sample not in get_args(OnBadSample):
+            raise UserError(f"data.on_bad_sample={on_bad_sample}: choose error or skip.")
+        if max_bad_samples < 0:
+            raise UserError(f"data.max_bad_samples={max_bad_samples} must not be negative.")
         if seed < 0:
             raise UserError(f"seed={seed} must not be negative.")
         self._dataset = dataset
         self._opened: dict[str, SegmentationDataset] = {}
-        self._train_transform = train_transform(
-            base_size=base_size, crop_size=crop_size, scale=scale, flip=flip, blur=blur, blur_radius=blur_radius
-        )
-        self._crop_transform = eval_transform(crop_size)
-        self._whole_transform = eval_transform(None)
+        self._train_transform = TrainTransform(
+            base_size=base_size, crop_size=crop_size, scale=scale, flip=flip, blur=blur, blur_radius=blur_radius,
+            augmentations=augmentations,
+        )  # fmt: skip
+        self._crop_transform = EvalTransform(crop_size)
+        self._whole_transform = EvalTransform(None)
+        self._crop_size = crop_size
+        self._on_bad_sample = on_bad_sample
+        self._max_bad_samples = max_bad_samples
+        #: What is wrong with the samples that were skipped, by split.
+        self.skipped: dict[str, dict[str, None]] = {}
+        self.train_split = train_split
+        self.eval_split = split
         self.batch_size = batch_size
         self._eval_batch_size = eval_batch_size
-        self._whole_eval = whole_eval
+        self.whole_eval = whole_eval
         self._num_workers = num_workers
         self._seed = seed
 
@@ -88,63 +112,83 @@ class SegmentationDataModule(pl.LightningDataModule):
     def facts(self) -> DataFacts:
         """Facts of the data set; there from the start. Opens the training split if no split was opened before."""
         opened = next(iter(self._opened.values()), None)
-        return (opened or self._open("train")).facts
+        return (opened or self.open(self.train_split)).facts
 
     @property
     def num_classes(self) -> int:
         """Number of classes, the ignored label not counted."""
         return self.facts.num_classes
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> BatchLoader:
         """Augmented crops, shuffled anew each epoch, in full batches only.
 
         Raises:
             UserError: The batch does not divide among the processes, or the split is smaller than one batch.
         """
         rank, world_size = _process()
-        dataset = self._open("train")
+        dataset = self.open(self.train_split)
         if len(dataset) < self.batch_size:
             raise UserError(
-                f"data.batch_size={self.batch_size} is more than the {len(dataset)} images of the train split: "
-                "lower it."
+                f"data.batch_size={self.batch_size} is more than the {len(dataset)} images of the {self.train_split} "
+                "split: lower it."
             )
         sampler = TrainSampler(
             len(dataset), batch_size=self.batch_size, seed=self._seed, rank=rank, world_size=world_size
         )
-        return self._loader(dataset, self._train_transform, sampler, batch_size=self._local_batch_size(world_size))
+        return self._loader(
+            self.train_split, self._train_transform, sampler, batch_size=self._local_batch_size(world_size)
+        )
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """The validation split; see `split`."""
-        return self.split("val")
+    def val_dataloader(self) -> BatchLoader:
+        """The validation split; see `eval_dataloader`."""
+        return self.eval_dataloader("val")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
-        """The test split; see `split`."""
-        return self.split("test")
+    def test_dataloader(self) -> BatchLoader:
+        """The split that is evaluated; see `eval_dataloader`."""
+        return self.eval_dataloader()
 
-    def split(self, name: Split, *, whole: bool | None = None) -> DataLoader[Sample]:
-        """The images of any split for evaluation: in order, each once, without random augmentation.
+    def predict_dataloader(self) -> BatchLoader:
+        """The split that is evaluated, as whole images; see `eval_dataloader`. None of them may be skipped."""
+        return self.eval_dataloader(whole=True, on_bad_sample="error")
+
+    def eval_dataloader(
+        self, split: str | None = None, *, whole: bool | None = None, on_bad_sample: OnBadSample | None = None
+    ) -> BatchLoader:
+        """The images of a split for evaluation: in order, each once, without random augmentation.
 
         Args:
-            name: `train`, `val` or `test`.
+            split: Which one; None is `eval_split`.
             whole: Whole images one at a time instead of centre crops; None is what `whole_eval` says.
+            on_bad_sample: What is done about a sample that cannot be read; None is what the DataModule was told.
 
         Raises:
-            UserError: There are fewer images than processes.
+            UserError: There is no such split, or it has fewer images than there are processes.
         """
         rank, world_size = _process()
-        dataset = self._open(name)
+        split = self.eval_split if split is None else split
+        dataset = self.open(split)
         if len(dataset) < world_size:
             # DDP's first forward pass is a collective one: a process that never calls it leaves the others waiting.
             raise UserError(
-                f"The {name} split has {len(dataset)} images for {world_size} processes: lower trainer.devices."
+                f"The {split} split has {len(dataset)} images for {world_size} processes: lower trainer.devices."
             )
         sampler = EvalSampler(len(dataset), rank=rank, world_size=world_size)
-        if self._whole_eval if whole is None else whole:
-            return self._loader(dataset, self._whole_transform, sampler, batch_size=1)
+        if self.whole_eval if whole is None else whole:
+            return self._loader(split, self._whole_transform, sampler, batch_size=1, on_bad_sample=on_bad_sample)
         batch_size = self._eval_batch_size or self._local_batch_size(world_size)
-        return self._loader(dataset, self._crop_transform, sampler, batch_size=batch_size)
+        return self._loader(split, self._crop_transform, sampler, batch_size=batch_size, on_bad_sample=on_bad_sample)
 
-    def _open(self, split: str) -> SegmentationDataset:
+    @override
+    def on_after_batch_transfer(self, batch: LoadedBatch, dataloader_idx: int) -> Batch:
+        """Normalise a batch, on the device that it was moved to."""
+        return normalise(batch)
+
+    def open(self, split: str) -> SegmentationDataset:
+        """The raw samples of a split, opened once.
+
+        Raises:
+            UserError: There is no such split.
+        """
         if split not in self._opened:
             self._opened[split] = self._dataset(split)
         return self._opened[split]
@@ -159,46 +203,34 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _loader(
         self,
-        dataset: SegmentationDataset,
+        split: str,
         transform: Transform,
         sampler: TrainSampler | EvalSampler,
         *,
         batch_size: int,
-    ) -> DataLoader[Sample]:
+        on_bad_sample: OnBadSample | None = None,
+    ) -> BatchLoader:
         workers = self._num_workers
         if workers == "auto":
             workers = suggested_max_num_workers(int(os.environ.get("LOCAL_WORLD_SIZE", _process()[1])))
-        return _Loader(
-            TransformedDataset(dataset, transform=transform),
+        samples = TransformedDataset(
+            self.open(split),
+            transform=transform,
+            on_bad_sample=on_bad_sample or self._on_bad_sample,
+            stand_in_side=self._crop_size,
+        )
+        return BatchLoader(
+            samples,
+            split=split,
+            skipped=self.skipped.setdefault(split, {}),
+            max_skipped=self._max_bad_samples,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
-            worker_init_fn=_init_worker,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global state
         )
-
-
-class _Loader(DataLoader[Sample]):
-    """A DataLoader that starts late, and tells a user's mistake found in a worker process as the one sentence it was.
-
-    After a resume, Lightning asks for the first iterator before it calls set_epoch. As a generator, this one takes
-    nothing from the sampler until the first batch is wanted, and by then the epoch is right.
-    """
-
-    def __iter__(self) -> Any:
-        try:
-            yield from super().__iter__()
-        except UserError as error:
-            # torch puts the worker's traceback before the message; the sentence is the traceback's last line.
-            sentence = str(error).rsplit(f"{UserError.__name__}: ", maxsplit=1)[-1].strip()
-            raise UserError(sentence) from None
-
-
-def _init_worker(worker_id: int) -> None:
-    """Keep a worker process on one core: the workers are the parallelism (torch does the same for its own threads)."""
-    cv2.setNumThreads(0)
 
 
 def _process() -> tuple[int, int]:

@@ -19,12 +19,12 @@ class Pair(NamedTuple):
     Attributes:
         name: Unique in its split: the path without suffix, from the folder that holds the split's images.
         image: Path of the image.
-        mask: Path of the mask.
+        mask: Path of the mask; None where nothing is known of the image.
     """
 
     name: str
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 def on_disk(split: str, splits: Mapping[str, str] | None) -> str:
@@ -45,7 +45,7 @@ def on_disk(split: str, splits: Mapping[str, str] | None) -> str:
     return {**known, **(splits or {})}[split]
 
 
-def pair(root: Path, *, image_dir: str, mask_dir: str, split: str) -> list[Pair]:
+def pair(root: Path, *, image_dir: str, mask_dir: str, split: str, findings: list[str] | None = None) -> list[Pair]:
     """The samples of a split, in order of the names or of the list file.
 
     Args:
@@ -53,6 +53,7 @@ def pair(root: Path, *, image_dir: str, mask_dir: str, split: str) -> list[Pair]
         image_dir: Folder of the images under `root`.
         mask_dir: Folder of the masks under `root`.
         split: What the split is called on disk: a folder in both or, where there is none, a list file.
+        findings: Where given, images without mask are left out and told here, masks without image too.
 
     Raises:
         UserError: The split is missing or empty, a list file names what is not there, or an image has no mask.
@@ -82,7 +83,13 @@ def pair(root: Path, *, image_dir: str, mask_dir: str, split: str) -> list[Pair]
         )
 
     masks = _files(root / mask_dir / folder, frozenset({".png"}))
-    if missing := [name for name in names if name not in masks]:
+    missing = [name for name in names if name not in masks]
+    if findings is not None:
+        findings += [f"{images[name]} has no mask {root / mask_dir / folder / name}.png." for name in missing]
+        if folder.parts:  # of a list file's split, the other masks belong to other splits
+            findings += [f"{masks[name]} has no image." for name in masks if name not in images]
+        return [Pair(name, images[name], masks[name]) for name in names if name in masks]
+    if missing:
         raise UserError(
             f"{images[missing[0]]} has no mask {root / mask_dir / folder / missing[0]}.png ({len(missing)} of "
             f"{len(names)} images have none): add the masks or take the images out of the split."

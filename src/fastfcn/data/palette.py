@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fastfcn.errors import UserError
+from fastfcn.errors import UnknownLabelError, UserError
 from fastfcn.types import Int16Array, UInt8Array
 
 Color = tuple[int, int, int]
@@ -89,10 +89,12 @@ def decode_colors(rgb: UInt8Array, id_of_color: Mapping[Color, int], *, path: Pa
         (H, W) int16.
 
     Raises:
-        UserError: No colour is known, or the mask holds one that is not.
+        UnknownLabelError: No colour is known, or the mask holds one that is not.
     """
     if not id_of_color:
-        raise UserError(f"{path} is an RGB mask: save it as a PNG of class ids, or set {PALETTE_KEY} to its colours.")
+        raise UnknownLabelError(
+            f"{path} is an RGB mask: save it as a PNG of class ids, or set {PALETTE_KEY} to its colours."
+        )
     weights = np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     codes = rgb.astype(np.int32) @ weights  # one number per colour: (H, W)
     known = np.array(list(id_of_color), dtype=np.int32) @ weights
@@ -101,7 +103,7 @@ def decode_colors(rgb: UInt8Array, id_of_color: Mapping[Color, int], *, path: Pa
     nearest = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
     if (wrong := known[order][nearest] != codes).any():
         color = tuple(int(channel) for channel in rgb[wrong][0])
-        raise UserError(
+        raise UnknownLabelError(
             f"{path} holds the colour {color}, which is not in {PALETTE_KEY} nor data.dataset.ignore_color: add it, or "
             "correct the mask."
         )

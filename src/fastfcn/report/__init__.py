@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from fastfcn.data.batches import normalise
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
@@ -69,11 +70,11 @@ def make(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     models = [model.eval().to(place, memory_format=layout) for model in models]  # type: ignore[call-overload]
     names = labels(runs)
-    loader = datamodule.split("test")
-    first = next(iter(loader))["image"][:1].to(place).contiguous(memory_format=layout)
+    loader = datamodule.eval_dataloader()
+    first = normalise(next(iter(loader)))["image"][:1].to(place).contiguous(memory_format=layout)
     measured = costs.measure(dict(zip(names, models, strict=True)), first, warmup=warmup, repeats=repeats)
     chosen, seen = figure.choose(
-        models, loader, facts=datamodule.facts, count=images, candidates=candidates, layout=layout
+        models, map(normalise, loader), facts=datamodule.facts, count=images, candidates=candidates, layout=layout
     )
     out = Path(out)
     picture = figure_rows(

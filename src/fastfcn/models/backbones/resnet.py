@@ -98,9 +98,14 @@ class ResNet(nn.Module):
             raise UserError(f"backbone.weights={name}: torchvision has none with a deep stem; give a file, or none.")
         if name not in [*names, "DEFAULT"]:
             raise UserError(f"backbone.weights={name}: resnet{depth} has {', '.join(names)}; or give a file, or none.")
-        state: Mapping[str, Tensor] = torchvision.models.get_model_weights(f"resnet{depth}")[name].get_state_dict(
-            progress=True, check_hash=True
-        )
+        weights = torchvision.models.get_model_weights(f"resnet{depth}")[name]
+        try:
+            state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as error:  # no network, or another file than the expected one
+            raise UserError(
+                f"backbone.weights={name} could not be downloaded ({error}): fetch {weights.url} and set "
+                "backbone.weights to the file, or to none."
+            ) from error
         return state
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: what each claim of speed rests on."""

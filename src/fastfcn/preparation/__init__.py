@@ -1,0 +1,1 @@
+"""Making data sets ready for training: fetching, extracting, converting, counting, checking."""
