@@ -21,14 +21,14 @@ def main(cfg: DictConfig) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
     from fastfcn import evaluation, provenance, submission, training
-    from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint, read_checkpoint
+    from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.module import SegmentationModule
     from fastfcn.progress import progress_bar
 
     check_types(config)
     training.quiet_lightning()
-    checkpoint = read_checkpoint(cfg.ckpt_path)
+    path, checkpoint = evaluation.read_model(cfg.ckpt_path, cfg.official)
     overrides = list(HydraConfig.get().overrides.task)
     rank_zero_only(provenance.write)(
         Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides
@@ -41,16 +41,17 @@ def main(cfg: DictConfig) -> None:
         datamodule = datamodule_from_checkpoint(checkpoint, split=cfg.data.split, trusted=trusted)
     # No other split is opened than the one that is wanted, and the facts come from it.
     evaluation.open_split(datamodule, labelled=cfg.submission is None)
-    evaluation.check_classes(checkpoint.facts, datamodule.facts, path=cfg.ckpt_path)
+    evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)
     module = SegmentationModule(
         model=model_from_checkpoint(checkpoint, trusted=trusted),
         facts=checkpoint.facts,
         channels_last=cfg.channels_last,
         compile_model=cfg.compile,
+        inference=evaluation.choose_inference(datamodule, instantiate(cfg.get("inference"))),
     )
     trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, callbacks=[progress_bar()])
     if cfg.submission is None:
-        evaluation.run(trainer, module, datamodule, whole=cfg.whole, run_dir=cfg.paths.run_dir, source=cfg.ckpt_path)
+        evaluation.run(trainer, module, datamodule, run_dir=cfg.paths.run_dir, source=path)
     else:
         submission.write(trainer, module, datamodule, folder=cfg.submission)
 

@@ -1,10 +1,10 @@
-"""Golden vectors of the official code: its weights, rebuilt from their names, under this project's names."""
+"""Golden vectors of the official code: its weights, rebuilt from their names."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -13,65 +13,6 @@ import torch
 from torch import Tensor
 
 GOLDENS = Path(__file__).parent / "goldens"
-
-Renames = list[tuple[str, str]]
-
-
-def _arm(official: str, ours: str) -> Renames:
-    return [
-        (f"{official}0.conv1.", f"{ours}0.depthwise."),
-        (f"{official}0.bn.", f"{ours}0.norm."),
-        (f"{official}0.pointwise.", f"{ours}0.pointwise."),
-        (f"{official}1.", f"{ours}1."),
-    ]
-
-
-def _joint(official: str, ours: str) -> Renames:
-    arms = [pair for i in (1, 2, 3) for pair in _arm(f"{official}dilation{i}.", f"{ours}arms.{i - 1}.")]
-    return [(f"{official}conv_l.", f"{ours}embed_low."), (f"{official}conv_h.", f"{ours}embed_high."), *arms]
-
-
-#: Official prefix -> ours; the first that fits is taken.
-COMMON: Renames = [
-    ("pretrained.", "backbone."),
-    ("auxlayer.conv5.0.", "aux_head.block.0."),
-    ("auxlayer.conv5.1.", "aux_head.block.1."),
-    ("auxlayer.conv5.4.", "aux_head.classify.1."),
-]
-HEADS: Mapping[str, Renames] = {
-    "encnet": [
-        ("head.conv5.", "head.squeeze."),
-        ("head.encmodule.encoding.0.", "head.context.project.0."),
-        ("head.encmodule.encoding.1.", "head.context.project.1."),
-        ("head.encmodule.encoding.3.", "head.context.encoding."),
-        ("head.encmodule.encoding.4.", "head.context.norm."),
-        ("head.encmodule.fc.0.", "head.context.gate."),
-        ("head.encmodule.selayer.", "head.context.presence."),
-        ("head.conv6.1.", "head.classify.1."),
-    ],
-    "psp": [
-        *[(f"head.conv5.0.conv{i}.", f"head.branches.{i - 1}.") for i in (1, 2, 3, 4)],
-        ("head.conv5.1.", "head.block.0."),
-        ("head.conv5.2.", "head.block.1."),
-        ("head.conv5.5.", "head.classify.1."),
-    ],
-    "deeplab": [
-        *[(f"head.aspp.b{i}.", f"head.branches.{i}.") for i in (0, 1, 2, 3)],
-        ("head.aspp.b4.gap.1.", "head.branches.4.project.0."),
-        ("head.aspp.b4.gap.2.", "head.branches.4.project.1."),
-        ("head.aspp.project.", "head.project."),
-        ("head.block.4.", "head.classify.1."),
-        ("head.block.", "head.block."),
-    ],
-}
-UPSAMPLERS: Mapping[str, Renames] = {
-    "none": [],
-    "jpu": [
-        *[(f"jpu.conv{i}.", f"upsample.embed{i}.") for i in (3, 4, 5)],
-        *[pair for i in (1, 2, 3, 4) for pair in _arm(f"jpu.dilation{i}.", f"upsample.arms.{i - 1}.")],
-    ],
-    "jpu_x": [*_joint("jpu.jum_1.", "upsample.upsample4."), *_joint("jpu.jum_2.", "upsample.upsample5.")],
-}
 
 
 def fill(name: str, shape: Sequence[int]) -> Tensor:
@@ -96,15 +37,7 @@ def fill(name: str, shape: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.asarray(value, dtype=np.float32))
 
 
-def state_dict(golden: str) -> dict[str, Tensor]:
-    """The weights behind ``goldens/<golden>.npz`` under this project's names; the ImageNet classifier is left out."""
-    head, upsample = golden.split("_", 1)[0], golden.split("_resnet")[0].split("_", 1)[1]
-    renames = [*COMMON, *HEADS[head], *UPSAMPLERS[upsample]]
+def official_state(golden: str) -> dict[str, Tensor]:
+    """The state dict of the official code behind ``goldens/<golden>.npz``."""
     keys: dict[str, list[int]] = json.loads((GOLDENS / f"{golden}.keys.json").read_text())
-    state = {}
-    for name, shape in keys.items():
-        if name.startswith("pretrained.fc."):
-            continue
-        old, new = next(pair for pair in renames if name.startswith(pair[0]))
-        state[new + name.removeprefix(old)] = fill(name, shape)
-    return state
+    return {name: fill(name, shape) for name, shape in keys.items()}

@@ -18,7 +18,7 @@ MODULES = [path for path in FILES if path not in SCRIPTS]
 JOINS = {"fastfcn.module"}
 
 #: And with the data: whatever runs, rebuilds or compares a whole training.
-RUNS = {"fastfcn.training", "fastfcn.evaluation", "fastfcn.submission", "fastfcn.checkpoint"}
+RUNS = {"fastfcn.training", "fastfcn.evaluation", "fastfcn.submission", "fastfcn.checkpoint", "fastfcn.official"}
 
 
 def name(path: Path) -> str:

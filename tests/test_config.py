@@ -19,7 +19,7 @@ from fastfcn.errors import UserError
 
 CONF = config_dir()
 #: What belongs to Hydra, or to one machine.
-ELSEWHERE = ("hydra", "local", "prepare", "task")
+ELSEWHERE = ("hydra", "local", "prepare", "task", "inference")
 OPTIONS = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.rglob("*.yaml")
@@ -87,6 +87,7 @@ def test_every_option_composes_with_arguments_that_exist(option: str) -> None:
 @pytest.mark.parametrize(
     ("script", "overrides"),
     [
+        *(("eval", [f"inference={name}"]) for name in ("center_crop", "whole", "slide", "multiscale")),
         ("prepare", ["data=ade20k"]),
         ("prepare", ["data=pascal_context"]),
         ("prepare", ["data=scenes"]),

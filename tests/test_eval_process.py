@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import fastfcn
+from fastfcn.data import pascal_context
 from fastfcn.data.scene_drawing import CLASS_NAMES
 from fastfcn.data.scenes import Scenes
+from tests import official
 from tests.conftest import FolderMaker
 from tests.scripts import Done, call, start
 
@@ -40,14 +42,14 @@ def test_another_split(best: Path, run_dir: Path, tmp_path: Path) -> None:
     call("eval.py", "trainer=cpu", f"ckpt_path={best}", "data.split=val", f"hydra.run.dir={tmp_path}").check()
     results = figures(tmp_path)
     assert results["split"] == "val"
-    assert set(results) == {"checkpoint", "split", "val"}
+    assert set(results) == {"checkpoint", "split", "inference", "val"}
     assert results["val"]["score"] == pytest.approx(figures(run_dir)["val_score"], rel=1e-6)
 
 
 def test_centre_crops_are_the_whole_images_where_these_have_their_size(
     best: Path, run_dir: Path, tmp_path: Path
 ) -> None:
-    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "whole=false", f"hydra.run.dir={tmp_path}").check()
+    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "inference=center_crop", f"hydra.run.dir={tmp_path}").check()
     ours, theirs = figures(tmp_path)["test"], figures(run_dir)["test"]
     assert ours.pop("IoU") == pytest.approx(theirs.pop("IoU"), abs=1e-3)
     assert ours == pytest.approx(theirs, abs=1e-3)
@@ -55,7 +57,7 @@ def test_centre_crops_are_the_whole_images_where_these_have_their_size(
 
 def test_other_data_with_the_same_classes(best: Path, tmp_path: Path, make_folder: FolderMaker) -> None:
     root = make_folder("tiny", CLASS_NAMES)
-    overrides = ("trainer=cpu", f"ckpt_path={best}", "data=folder", f"data.dataset.root={root}", "whole=true")
+    overrides = ("trainer=cpu", f"ckpt_path={best}", "data=folder", f"data.dataset.root={root}", "inference=whole")
     done: Done = call("eval.py", *overrides, f"hydra.run.dir={tmp_path}/eval").check()
     assert "on tiny" in done.out
     # Nothing but the split to evaluate is needed.
@@ -65,6 +67,27 @@ def test_other_data_with_the_same_classes(best: Path, tmp_path: Path, make_folde
     assert figures(tmp_path / "again")["test"] == figures(tmp_path / "eval")["test"]
     # Noise as truth: each class is at one pixel of eleven, whatever is predicted.
     assert figures(tmp_path / "eval")["test"]["pixAcc"] == pytest.approx(1 / 11, abs=0.02)
+
+
+def test_windows_over_several_scales(best: Path, tmp_path: Path) -> None:
+    call("eval.py", "trainer=cpu", f"ckpt_path={best}", "inference=multiscale", f"hydra.run.dir={tmp_path}").check()
+    results = figures(tmp_path)
+    protocol = {"protocol": "multiscale", "flip": True, "fusion": "exp_sum", "base_size": 64, "crop_size": 64}
+    assert {**results["inference"], **protocol} == results["inference"]  # the sizes are those of the data
+    sentence = call("eval.py", f"ckpt_path={best}", "inference=slide", "inference.fusion=max").sentence()
+    assert "inference.fusion=max" in sentence
+
+
+def test_a_checkpoint_of_the_original_code(tmp_path: Path, make_folder: FolderMaker) -> None:
+    torch.save({"state_dict": official.official_state("encnet_jpu_resnet50_pcontext")}, tmp_path / "best.pth.tar")
+    root = make_folder("tiny", pascal_context.CLASS_NAMES[1:], images=2)
+    given = ("trainer=cpu", f"official={tmp_path}/best.pth.tar", f"hydra.run.dir={tmp_path}/eval", "inference=slide")
+    data = ("data=folder", f"data.dataset.root={root}", "data.base_size=80", "data.crop_size=64", "data.num_workers=0")
+    done = call("eval.py", *given, *data).check()
+    assert "best.pth.tar on tiny, slide" in done.out
+    assert figures(tmp_path / "eval")["test"]["IoU"].keys() == set(pascal_context.CLASS_NAMES[1:])
+    assert "choose some by data=..." in call("eval.py", *given).sentence()
+    assert "give one checkpoint" in call("eval.py", *given, "ckpt_path=x").sentence()
 
 
 def test_loaded_model_gives_the_logits_of_the_trained_one(best: Path, run_dir: Path, data_dir: Path) -> None:

@@ -165,7 +165,7 @@ def test_memory_format_changes_no_result() -> None:
         weight = module.model.backbone.layer1[0].conv1.weight  # type: ignore[union-attr,index]
         assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
         with torch.no_grad():
-            outputs.append(module._forward(batch()).logits)
+            outputs.append(module._forward(batch()["image"]).logits)
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
 
 

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from fastfcn import submission
 from fastfcn.data.ade20k import ADE20K
-from fastfcn.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.data.scenes import Scenes
 from fastfcn.errors import UserError
 from fastfcn.module import SegmentationModule
-from fastfcn.types import DataFacts, SegmentationOutput
+from fastfcn.types import IMAGENET_MEAN, IMAGENET_STD, DataFacts, SegmentationOutput
 from tests.data.tiny import is_one_sentence_with
 from tests.preparation import trees
 from tests.toy import trainer

@@ -10,14 +10,15 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 if TYPE_CHECKING:
     from fastfcn.checkpoint import build_model, load_model
+    from fastfcn.official import load_official
 
-__all__ = ["build_model", "load_model"]
+__all__ = ["build_model", "load_model", "load_official"]
 
 
 def __getattr__(name: str) -> object:
     """Import the public functions when they are asked for: torch and Hydra take seconds."""
     if name in __all__:
-        from fastfcn import checkpoint
+        from fastfcn import checkpoint, official
 
-        return getattr(checkpoint, name)
+        return getattr(official if name == "load_official" else checkpoint, name)
     raise AttributeError(f"module 'fastfcn' has no attribute {name!r}")

@@ -143,10 +143,7 @@ def load_model(path: str | Path, *, trusted: Sequence[str] = ("fastfcn",)) -> Fa
 
 def model_from_checkpoint(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn",)) -> FastFCN:
     """Rebuild the model of a checkpoint that has been read; see load_model."""
-    config = copy.deepcopy(checkpoint.model_config)
-    if isinstance(config.get("backbone"), dict) and "weights" in config["backbone"]:
-        config["backbone"]["weights"] = None  # they come from the checkpoint
-    model: FastFCN = _build(config, trusted, nn.Module, num_classes=checkpoint.facts.num_classes)
+    model = unfilled_model(checkpoint, trusted=trusted)
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -154,6 +151,19 @@ def model_from_checkpoint(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("
             f"the checkpoint's weights do not fit the model that it describes ({' '.join(str(error).split())})."
         ) from error
     return model.eval()
+
+
+def unfilled_model(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn",)) -> FastFCN:
+    """Rebuild the model of a checkpoint without its weights.
+
+    Raises:
+        UserError: the checkpoint names modules outside ``trusted``, or a model that cannot be built.
+    """
+    config = copy.deepcopy(checkpoint.model_config)
+    if isinstance(config.get("backbone"), dict) and "weights" in config["backbone"]:
+        config["backbone"]["weights"] = None  # they come from the checkpoint
+    model: FastFCN = _build(config, trusted, nn.Module, num_classes=checkpoint.facts.num_classes)
+    return model
 
 
 def datamodule_from_checkpoint(
@@ -169,6 +179,8 @@ def datamodule_from_checkpoint(
     Raises:
         UserError: the data are gone, or the file names classes outside ``trusted``.
     """
+    if not checkpoint.data_config:
+        raise UserError("the checkpoint does not tell what data it was trained on: choose some by data=...")
     datamodule: SegmentationDataModule = _build(
         {**checkpoint.data_config, **({} if split is None else {"split": split})}, trusted, object
     )

@@ -17,7 +17,6 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "output_stride": int,
     "head_kernel_size": int,
     "test": bool,
-    "whole": bool | None,
     "channels_last": bool,
     "compile": bool,
     "deterministic": bool | typing.Literal["warn"],

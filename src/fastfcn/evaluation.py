@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from fastfcn import results
+from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
+from fastfcn.inference import Direct, Inference
 from fastfcn.module import SegmentationModule
+from fastfcn.official import read_official
 from fastfcn.types import DataFacts
 
 
@@ -33,6 +37,22 @@ def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> N
             )
 
 
+def read_model(ckpt_path: str | None, official: str | None) -> tuple[str, Checkpoint]:
+    """Read a checkpoint, of this project or of the original code.
+
+    Returns:
+        Its path, and what it holds.
+
+    Raises:
+        UserError: not exactly one is given, or it cannot be used.
+    """
+    if ckpt_path is not None and official is None:
+        return ckpt_path, read_checkpoint(ckpt_path)
+    if official is not None and ckpt_path is None:
+        return official, read_official(official)
+    raise UserError("give one checkpoint: ckpt_path=... of this project, or official=... of the original code.")
+
+
 def open_split(datamodule: SegmentationDataModule, *, labelled: bool = True) -> None:
     """Open the DataModule's `eval_split`, and no other: the facts of the data set then come from it.
 
@@ -52,12 +72,28 @@ def open_split(datamodule: SegmentationDataModule, *, labelled: bool = True) -> 
         )
 
 
+def choose_inference(datamodule: SegmentationDataModule, make: partial[Inference] | None) -> Inference:
+    """The protocol of an evaluation, and the loader's part in it.
+
+    Args:
+        datamodule: the data; its `whole_eval` becomes what the protocol wants.
+        make: makes the protocol, with the DataModule's sizes where those of its own are None; None is one pass on what
+            the DataModule gives.
+    """
+    if make is None:
+        return Direct(whole=datamodule.whole_eval)
+    sizes = {"base_size": datamodule.base_size, "crop_size": datamodule.crop_size}
+    wanted = [key for key in sizes if key in make.keywords and make.keywords[key] is None]
+    chosen = make(**{key: sizes[key] for key in wanted})
+    datamodule.whole_eval = chosen.whole
+    return chosen
+
+
 def run(
     trainer: pl.Trainer,
     module: SegmentationModule,
     datamodule: SegmentationDataModule,
     *,
-    whole: bool | None,
     run_dir: str | Path,
     source: str | Path,
 ) -> dict[str, Any]:
@@ -65,20 +101,18 @@ def run(
 
     Args:
         trainer: without loggers and checkpoints.
-        module: with a trained model.
+        module: with a trained model and the protocol.
         datamodule: the data.
-        whole: whole images one at a time, or centre crops; None is what the DataModule says.
         run_dir: where the figures are kept.
         source: the checkpoint's path, kept beside the figures.
     """
     split = datamodule.eval_split
-    if whole is not None:
-        datamodule.whole_eval = whole
     trainer.test(module, datamodule=datamodule, verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
     if trainer.is_global_zero:
-        results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}")
-        kept = {"checkpoint": str(source), "split": split, split: figures}
+        protocol = module.inference.settings()
+        results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}, {protocol['protocol']}")
+        kept = {"checkpoint": str(source), "split": split, "inference": protocol, split: figures}
         path = results.save(run_dir, results.with_skipped(kept, datamodule.skipped))
         print(f"results:         {path}")
     return figures

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from fastfcn.errors import UserError
+from fastfcn.inference import Direct, Inference
 from fastfcn.losses import SegmentationLoss
 from fastfcn.metrics import BoundaryIoU, Scores, SegmentationMetrics
 from fastfcn.models.fastfcn import FastFCN
@@ -33,6 +34,8 @@ class SegmentationModule(pl.LightningModule):
             every checkpoint.
         channels_last: keep weights and images in NHWC memory.
         compile_model: run the network through torch.compile.
+        inference: how test and prediction come from the network; None is one pass on the image as it comes. Validation
+            during training is always one pass.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class SegmentationModule(pl.LightningModule):
         config: dict[str, Any] | None = None,
         channels_last: bool = True,
         compile_model: bool = False,
+        inference: Inference | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -54,6 +58,7 @@ class SegmentationModule(pl.LightningModule):
         self.config = config or {}
         self.channels_last = channels_last
         self.compile_model = compile_model
+        self.inference = inference or Direct(whole=True)
         self.val_metrics = SegmentationMetrics(facts.num_classes)
         self.test_metrics = SegmentationMetrics(facts.num_classes)
         self.test_boundary = BoundaryIoU(facts.num_classes)
@@ -69,7 +74,7 @@ class SegmentationModule(pl.LightningModule):
         """The loss of a batch: the sum of its terms, each of which is logged."""
         assert self.loss is not None, "a module without a loss evaluates only"
         try:
-            output = self._forward(batch)
+            output = self._forward(batch["image"])
         except ValueError as error:
             # The one value of a channel that a globally pooled map of a single image leaves: its variance is no number.
             if "more than 1 value per channel" not in str(error):
@@ -102,15 +107,14 @@ class SegmentationModule(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Count a batch, contours too."""
-        prediction, _ = self._evaluate(batch)
+        prediction = self.inference.predict(self._logits, batch["image"])
         self.test_metrics.update(prediction, batch["mask"])
         self.test_boundary.update(prediction, batch["mask"])
         return {"prediction": prediction}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predict a batch, of which nothing may be known; gives the class ids (B, H, W) to the callbacks."""
-        prediction = self._forward(batch).logits.argmax(1)
-        return {"prediction": prediction}
+        return {"prediction": self.inference.predict(self._logits, batch["image"])}
 
     def on_test_epoch_end(self) -> None:
         """Log the test figures, the IoU of every class among them."""
@@ -153,15 +157,18 @@ class SegmentationModule(pl.LightningModule):
             },
         }
 
-    def _forward(self, batch: Batch) -> SegmentationOutput:
+    def _forward(self, image: Tensor) -> SegmentationOutput:
         """Run the network, on images in the memory layout of the weights."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        output: SegmentationOutput = self.model(batch["image"].contiguous(memory_format=layout))
+        output: SegmentationOutput = self.model(image.contiguous(memory_format=layout))
         return output
+
+    def _logits(self, image: Tensor) -> Tensor:
+        return self._forward(image).logits
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Predict class ids (B, H, W); the cross entropy too where there is a loss."""
-        output = self._forward(batch)
+        output = self._forward(batch["image"])
         loss = self.loss(output, batch["mask"])["ce"] if self.loss is not None else None
         return output.logits.argmax(1), loss
 

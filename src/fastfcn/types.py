@@ -14,6 +14,13 @@ from torch import Tensor
 #: 255, ...) to this one when they read a mask. It is negative so that no number of classes collides with it.
 IGNORE_INDEX = -1
 
+#: Of ImageNet's pixels, R, G, B in 0..1: what images are normalised by.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+#: What black is once it is normalised.
+BLACK = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
+
 UInt8Array = npt.NDArray[np.uint8]
 Int16Array = npt.NDArray[np.int16]
 

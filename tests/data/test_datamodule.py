@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fastfcn.data import datamodule as module
-from fastfcn.data.batches import IMAGENET_MEAN, IMAGENET_STD, normalise
+from fastfcn.data.batches import normalise
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import BadSampleError, UserError
-from fastfcn.types import IGNORE_INDEX, DataFacts, LoadedBatch, RawSample
+from fastfcn.types import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD, DataFacts, LoadedBatch, RawSample
 
 COUNTS = {"train": 10, "val": 5, "test": 3}
 FACTS = DataFacts(name="tiny", class_names=("even", "odd"), palette=((0, 0, 0), (255, 255, 255)))

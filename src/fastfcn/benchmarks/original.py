@@ -12,9 +12,8 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fastfcn.data.batches import IMAGENET_MEAN, IMAGENET_STD
 from fastfcn.data.files import FileDataset
-from fastfcn.types import IGNORE_INDEX
+from fastfcn.types import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A

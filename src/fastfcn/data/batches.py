@@ -13,12 +13,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from fastfcn.data.augment import Sample, Transform, as_sample
 from fastfcn.errors import BadSampleError, UserError
-from fastfcn.types import IGNORE_INDEX, Batch, LoadedBatch, RawSample, ScalableDataset, SegmentationDataset
+from fastfcn.types import (
+    IGNORE_INDEX,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Batch,
+    LoadedBatch,
+    RawSample,
+    ScalableDataset,
+    SegmentationDataset,
+)
 
 log = logging.getLogger(__name__)
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 #: What is done about a sample that cannot be read.
 OnBadSample = Literal["error", "skip"]

@@ -95,7 +95,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         )  # fmt: skip
         self._crop_transform = EvalTransform(crop_size)
         self._whole_transform = EvalTransform(None)
-        self._crop_size = crop_size
+        self.base_size = base_size
+        self.crop_size = crop_size
         self._on_bad_sample = on_bad_sample
         self._max_bad_samples = max_bad_samples
         #: What is wrong with the samples that were skipped, by split.
@@ -217,7 +218,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             self.open(split),
             transform=transform,
             on_bad_sample=on_bad_sample or self._on_bad_sample,
-            stand_in_side=self._crop_size,
+            stand_in_side=self.crop_size,
         )
         return BatchLoader(
             samples,

@@ -53,21 +53,22 @@ class ContextEncoding(nn.Module):
         channels: D, of the feature map.
         num_classes: of the presence output.
         num_codewords: K, 32 in EncNet.
+        presence: whether there is a presence output.
     """
 
-    def __init__(self, channels: int, num_classes: int, *, num_codewords: int) -> None:
+    def __init__(self, channels: int, num_classes: int, *, num_codewords: int, presence: bool = True) -> None:
         super().__init__()
         self.project = conv_bn_relu(channels, channels, 1)
         self.encoding = Encoding(channels, num_codewords)
         self.norm = nn.BatchNorm1d(num_codewords)
         self.gate = nn.Linear(channels, channels)
-        self.presence = nn.Linear(channels, num_classes)
+        self.presence = nn.Linear(channels, num_classes) if presence else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D, H, W) -> the gated map of the same shape, and presence logits (B, num_classes)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, D, H, W) -> the gated map of the same shape, and presence logits (B, num_classes) or None."""
         e = torch.relu(self.norm(self.encoding(self.project(x)))).mean(dim=1)  # (B, D)
         gate = torch.sigmoid(self.gate(e))[:, :, None, None]
-        return torch.relu(x + x * gate), self.presence(e)
+        return torch.relu(x + x * gate), self.presence(e) if self.presence is not None else None
 
 
 class EncodingHead(nn.Module):
@@ -79,6 +80,7 @@ class EncodingHead(nn.Module):
         kernel_size: of the first convolution: 1 behind JPU, which has mixed neighbours already, 3 behind all else.
         width: D.
         num_codewords: K.
+        presence: predict which classes occur in the image, for the SE loss.
     """
 
     def __init__(
@@ -89,10 +91,11 @@ class EncodingHead(nn.Module):
         kernel_size: int = 3,
         width: int = 512,
         num_codewords: int = 32,
+        presence: bool = True,
     ) -> None:
         super().__init__()
         self.squeeze = conv_bn_relu(in_channels[-1], width, kernel_size)
-        self.context = ContextEncoding(width, num_classes, num_codewords=num_codewords)
+        self.context = ContextEncoding(width, num_classes, num_codewords=num_codewords, presence=presence)
         self.classify = classifier(width, num_classes)
 
     def forward(self, pyramid: Pyramid) -> HeadOutput:
