@@ -219,6 +219,13 @@ class TestCheckpoints:
         assert "upsample." in sentence
         assert "another model" in sentence
 
+    def test_resume_of_weights_alone(self, train: Train, last: Path, tmp_path: Path) -> None:
+        content = torch.load(last, weights_only=True)
+        del content["optimizer_states"]
+        torch.save(content, tmp_path / "weights.ckpt")
+        sentence = train(*TINY, f"resume={tmp_path}/weights.ckpt", "trainer.max_epochs=2").sentence()
+        assert f"init_from={tmp_path}/weights.ckpt" in sentence
+
     def test_resume_of_a_training_that_is_over(self, train: Train, last: Path) -> None:
         assert "trainer.max_epochs" in train(*TINY, f"resume={last}").sentence()
 

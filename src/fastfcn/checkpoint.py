@@ -33,6 +33,7 @@ class Checkpoint(NamedTuple):
         facts: of that data set.
         weights: entries of the model.
         epoch: the epoch that it was written in, counted from 0.
+        resumable: whether it holds the optimizer's state too.
     """
 
     model_config: dict[str, Any]
@@ -40,6 +41,7 @@ class Checkpoint(NamedTuple):
     facts: DataFacts
     weights: dict[str, torch.Tensor]
     epoch: int
+    resumable: bool = False
 
 
 def config_dir() -> Path:
@@ -118,7 +120,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
         prefix = "model."
         weights = {n.removeprefix(prefix): v for n, v in content["state_dict"].items() if n.startswith(prefix)}
-        return Checkpoint(dict(own["model"]), dict(own["data"]), facts, weights, int(content.get("epoch", 0)))
+        return Checkpoint(
+            model_config=dict(own["model"]),
+            data_config=dict(own["data"]),
+            facts=facts,
+            weights=weights,
+            epoch=int(content.get("epoch", 0)),
+            resumable="optimizer_states" in content,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path} is incomplete ({type(error).__name__}: {error}): take another checkpoint of the run."

@@ -146,16 +146,7 @@ class SegmentationModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the model: plain types alone, so that ``torch.load(weights_only=True)`` opens the file."""
-        checkpoint[CHECKPOINT_KEY] = {
-            "version": CHECKPOINT_VERSION,
-            **self.config,
-            "facts": {
-                "name": self.facts.name,
-                "class_names": list(self.facts.class_names),
-                "palette": [list(colour) for colour in self.facts.palette],
-                "thin_classes": list(self.facts.thin_classes),
-            },
-        }
+        checkpoint[CHECKPOINT_KEY] = own_entry(self.config, self.facts)
 
     def _forward(self, image: Tensor) -> SegmentationOutput:
         """Run the network, on images in the memory layout of the weights."""
@@ -178,3 +169,22 @@ class SegmentationModule(pl.LightningModule):
         # Lightning would warn at every name otherwise.
         scores = {f"{prefix}/{name}": value.float() for name, value in values.items()}
         self.log_dict(scores, prog_bar=prefix == "val", sync_dist=True)
+
+
+def own_entry(config: dict[str, Any], facts: DataFacts) -> dict[str, Any]:
+    """What a checkpoint of this project says of its model and data, in plain types.
+
+    Args:
+        config: plain dictionaries ``model`` and ``data``.
+        facts: of the data set.
+    """
+    return {
+        "version": CHECKPOINT_VERSION,
+        **config,
+        "facts": {
+            "name": facts.name,
+            "class_names": list(facts.class_names),
+            "palette": [list(colour) for colour in facts.palette],
+            "thin_classes": list(facts.thin_classes),
+        },
+    }

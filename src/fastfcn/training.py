@@ -139,7 +139,9 @@ def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
 
 
 def _check_epochs(path: str, checkpoint: Checkpoint, trainer: pl.Trainer) -> None:
-    """Refuse to go on with a training that is over."""
+    """Refuse to go on with a training that is over, or of which the weights alone are there."""
+    if not checkpoint.resumable:
+        raise UserError(f"resume={path} holds weights alone: begin a training with them by init_from={path}.")
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= checkpoint.epoch + 1:
         raise UserError(
             f"resume={path} has {checkpoint.epoch + 1} epochs behind it, as many as trainer.max_epochs="

@@ -1,0 +1,22 @@
+"""Convert checkpoints from and to the original code's: ``python src/export.py official=... to=ckpt``."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from fastfcn import cli
+
+
+@hydra.main(config_path="../conf", config_name="export", version_base="1.3")
+@cli.one_sentence
+def main(cfg: DictConfig) -> None:
+    """Write a checkpoint in the other form."""
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    from fastfcn.conversion import convert
+
+    convert(ckpt_path=cfg.ckpt_path, official=cfg.official, to=cfg.to, out=cfg.out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastfcn
+from fastfcn.conversion import convert
+from fastfcn.errors import UserError
+from fastfcn.official import read_official
+from tests import official
+from tests.data.tiny import is_one_sentence_with
+from tests.scripts import call
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("original") / "model_best.pth.tar"
+    torch.save({"epoch": 79, "state_dict": official.official_state("encnet_jpu_resnet50_pcontext")}, path)
+    return path
+
+
+def test_there_and_back(original: Path, tmp_path: Path) -> None:
+    done = call("export.py", f"official={original}", "to=ckpt", f"out={tmp_path}/model_best.ckpt").check()
+    assert done.out == f"written: {tmp_path}/model_best.ckpt\n"
+    ours, theirs = fastfcn.load_model(tmp_path / "model_best.ckpt"), fastfcn.load_official(original)
+    image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(ours(image).logits, theirs(image).logits)
+    back = convert(ckpt_path=str(tmp_path / "model_best.ckpt"), official=None, to="official")
+    assert back == tmp_path / "model_best.pth.tar"
+    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (original, back))
+    assert before.keys() == after.keys()
+    unused = {name for name in before if name.startswith("pretrained.fc.")}
+    assert all(torch.equal(before[name], after[name]) for name in before.keys() - unused)
+    assert read_official(back).facts.name == "pascal_context"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_weights_alone_cannot_be_resumed(original: Path, tmp_path: Path) -> None:
+    path = convert(ckpt_path=None, official=str(original), to="ckpt", out=str(tmp_path / "a.ckpt"))
+    from fastfcn.checkpoint import read_checkpoint
+
+    assert not read_checkpoint(path).resumable
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"to": "onnx", "official": "x", "ckpt_path": None}, ["to=onnx: choose one of ckpt, official."]),
+        ({"to": "ckpt", "official": None, "ckpt_path": "x"}, ["to=ckpt needs official="]),
+        ({"to": "official", "official": "x", "ckpt_path": "y"}, ["to=official needs ckpt_path="]),
+        ({"to": "ckpt", "official": "/no/where.pth.tar", "ckpt_path": None}, ["there is no such file"]),
+    ],
+)
+def test_what_makes_no_sense(given: dict[str, str | None], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        convert(**given)  # type: ignore[arg-type]
+    is_one_sentence_with(caught.value, words)
+
+
+def test_nothing_is_written_over(original: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").write_text("mine")
+    with pytest.raises(UserError, match=r"a\.ckpt is there already"):
+        convert(ckpt_path=None, official=str(original), to="ckpt", out=str(tmp_path / "a.ckpt"))
+    assert (tmp_path / "a.ckpt").read_text() == "mine"
