@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
     from pytorch_lightning.utilities import rank_zero_only
 
-    from fastfcn import evaluation, provenance, submission, training
+    from fastfcn import evaluation, evaluation_report, provenance, submission, training
     from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.module import SegmentationModule
@@ -28,17 +28,17 @@ def main(cfg: DictConfig) -> None:
 
     check_types(config)
     training.quiet_lightning()
+    if cfg.compare is not None:
+        evaluation_report.compare_files(cfg.compare, run_dir=cfg.paths.run_dir)
+        return
     path, checkpoint = evaluation.read_model(cfg.ckpt_path, cfg.official)
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides, trusted = list(HydraConfig.get().overrides.task), list(cfg.trusted)
     rank_zero_only(provenance.write)(
         Path(cfg.paths.run_dir), config_yaml=OmegaConf.to_yaml(cfg, resolve=True), overrides=overrides
     )
-    trusted = list(cfg.trusted)
     # Data that were not chosen have no target, though this machine's settings (conf/local) may name some of their keys.
-    if "_target_" in cfg.data:
-        datamodule = instantiate(cfg.data)
-    else:
-        datamodule = datamodule_from_checkpoint(checkpoint, split=cfg.data.split, trusted=trusted)
+    chosen = instantiate(cfg.data) if "_target_" in cfg.data else None
+    datamodule = chosen or datamodule_from_checkpoint(checkpoint, split=cfg.data.split, trusted=trusted)
     # No other split is opened than the one that is wanted, and the facts come from it.
     evaluation.open_split(datamodule, labelled=cfg.submission is None)
     evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)

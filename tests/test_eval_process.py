@@ -69,6 +69,34 @@ def test_other_data_with_the_same_classes(best: Path, tmp_path: Path, make_folde
     assert figures(tmp_path / "eval")["test"]["pixAcc"] == pytest.approx(1 / 11, abs=0.02)
 
 
+def test_the_report_and_a_comparison(best: Path, last: Path, run_dir: Path, tmp_path: Path) -> None:
+    for name, checkpoint in (("a", best), ("b", last)):
+        call("eval.py", "trainer=cpu", f"ckpt_path={checkpoint}", f"hydra.run.dir={tmp_path}/{name}").check()
+    found = json.loads((tmp_path / "a/evaluation.json").read_text())
+    trained = figures(run_dir)["test"]
+    for name in ("pixAcc", "mIoU", "score"):
+        assert found["figures"][name]["value"] == pytest.approx(trained[name], abs=1e-6)
+        assert found["figures"][name]["low"] <= found["figures"][name]["value"] <= found["figures"][name]["high"]
+    assert found["figures"]["boundary_IoU"] == trained["boundary_IoU"]
+    assert len(found["images"]) == 4
+    assert sum(map(sum, found["confusion"])) == 4 * 64 * 64
+    text = (tmp_path / "a/evaluation.md").read_text()
+    assert f"| mIoU | {100 * trained['mIoU']:.2f} |" in text
+    assert "Largest confusions" in text
+    done = call(
+        "eval.py", f"compare=[{tmp_path}/a,{tmp_path}/b/evaluation.json]", f"hydra.run.dir={tmp_path}/c"
+    ).check()
+    assert f"second: {last}" in done.out
+    assert json.loads((tmp_path / "c/comparison.json").read_text())["images"] == 4
+    (tmp_path / "b/evaluation.json").write_text("{}")
+    for wrong, words in (
+        (f"[{tmp_path}/a,{tmp_path}/b]", "b/evaluation.json is no evaluation"),
+        (f"[{tmp_path}/a]", "compare needs two"),
+        (f"[{tmp_path}/a,{tmp_path}/nowhere]", "nowhere does not exist"),
+    ):
+        assert words in call("eval.py", f"compare={wrong}", f"hydra.run.dir={tmp_path}/c").sentence()
+
+
 def test_windows_over_several_scales(best: Path, tmp_path: Path) -> None:
     call("eval.py", "trainer=cpu", f"ckpt_path={best}", "inference=multiscale", f"hydra.run.dir={tmp_path}").check()
     results = figures(tmp_path)

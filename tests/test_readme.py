@@ -26,7 +26,7 @@ def test_command_composes(command: str) -> None:
     _, script, *words = shlex.split(command)
     assert (ROOT / script).is_file()
     # A multirun's list: its first value stands for all; test_config composes every option.
-    overrides = [word.split(",")[0] for word in words if not word.startswith("-")]
+    overrides = [word if "[" in word else word.split(",")[0] for word in words if not word.startswith("-")]
     name = Path(script).stem
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose(name, overrides=overrides)

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fastfcn import results
+from fastfcn import evaluation_report, results
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
+from fastfcn.counts import CountImages
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.inference import Direct, Inference
 from fastfcn.module import SegmentationModule
 from fastfcn.official import read_official
+from fastfcn.results import percent
 from fastfcn.types import DataFacts
 
 
@@ -97,7 +99,7 @@ def run(
     run_dir: str | Path,
     source: str | Path,
 ) -> dict[str, Any]:
-    """Evaluate the DataModule's `eval_split`, print the table, write ``results.json``.
+    """Evaluate the DataModule's `eval_split`, print the table, write ``results.json`` and the report.
 
     Args:
         trainer: without loggers and checkpoints.
@@ -107,6 +109,8 @@ def run(
         source: the checkpoint's path, kept beside the figures.
     """
     split = datamodule.eval_split
+    counting = CountImages(module.facts.num_classes)
+    trainer.callbacks.append(counting)  # type: ignore[attr-defined]
     trainer.test(module, datamodule=datamodule, verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
     if trainer.is_global_zero:
@@ -114,5 +118,14 @@ def run(
         results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}, {protocol['protocol']}")
         kept = {"checkpoint": str(source), "split": split, "inference": protocol, split: figures}
         path = results.save(run_dir, results.with_skipped(kept, datamodule.skipped))
+        about = {"checkpoint": str(source), "data": datamodule.facts.name, "split": split, "inference": protocol}
+        assert counting.result is not None, "a test run has ended"
+        more: dict[str, Any] = {name: figures[name] for name in ("boundary_IoU", "thin_IoU") if name in figures}
+        found = evaluation_report.write(
+            Path(run_dir), counts=counting.result, facts=module.facts, about=about, more=more
+        )
+        low, high = (percent(bound) for bound in found["mIoU"][1:])
+        print(f"mIoU of other images of this kind: {low} to {high} (95%, bootstrap over images)")
+        print(f"report:          {Path(run_dir) / evaluation_report.TEXT_FILE}")
         print(f"results:         {path}")
     return figures
