@@ -155,7 +155,7 @@ def test_an_override_reaches_the_model() -> None:
     assert config["data"]["seed"] == 3
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "prepare", "benchmark"])
+@pytest.mark.parametrize("name", ["train", "eval", "prepare", "benchmark", "predict", "export"])
 def test_every_key_of_the_scripts_is_checked_or_of_a_group(name: str) -> None:
     from fastfcn.config_types import SCRIPT_KEYS
 

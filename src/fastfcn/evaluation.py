@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.counts import CountImages
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
+from fastfcn.gallery import KeepExtremes, draw_confusion
 from fastfcn.inference import Direct, Inference
 from fastfcn.module import SegmentationModule
 from fastfcn.official import read_official
@@ -53,6 +55,33 @@ def read_model(ckpt_path: str | None, official: str | None) -> tuple[str, Checkp
     if official is not None and ckpt_path is None:
         return official, read_official(official)
     raise UserError("give one checkpoint: ckpt_path=... of this project, or official=... of the original code.")
+
+
+def read_any(path: str) -> Checkpoint:
+    """Read a checkpoint of this project, or by the end of its name (.pth, .tar) one of the original code.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    return read_official(path) if path.endswith((".pth", ".tar")) else read_checkpoint(path)
+
+
+def headings(paths: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """What the models of some checkpoints are called: by given names, or by their run directories.
+
+    Raises:
+        UserError: not one name a checkpoint, or one twice.
+    """
+    if not paths:
+        raise UserError("checkpoints is empty: name at least one file.")
+    if names is None:
+        runs = [Path(path).resolve() for path in paths]
+        names = [run.parents[1].name if run.parent.name == "checkpoints" else run.name for run in runs]
+        if len(set(names)) < len(names):
+            names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    if len(names) != len(paths) or len(set(names)) < len(names):
+        raise UserError(f"names={list(names)}: give each of the {len(paths)} checkpoints a name of its own.")
+    return list(names)
 
 
 def open_split(datamodule: SegmentationDataModule, *, labelled: bool = True) -> None:
@@ -110,7 +139,8 @@ def run(
     """
     split = datamodule.eval_split
     counting = CountImages(module.facts.num_classes)
-    trainer.callbacks.append(counting)  # type: ignore[attr-defined]
+    extremes = KeepExtremes(Path(run_dir), module.facts)
+    trainer.callbacks.extend((counting, extremes))  # type: ignore[attr-defined]
     trainer.test(module, datamodule=datamodule, verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
     if trainer.is_global_zero:
@@ -122,10 +152,17 @@ def run(
         assert counting.result is not None, "a test run has ended"
         more: dict[str, Any] = {name: figures[name] for name in ("boundary_IoU", "thin_IoU") if name in figures}
         found = evaluation_report.write(
-            Path(run_dir), counts=counting.result, facts=module.facts, about=about, more=more
+            Path(run_dir),
+            counts=counting.result,
+            facts=module.facts,
+            about=about,
+            more=more,
+            boundaries=figures["class_boundary_IoU"],
         )
+        draw_confusion(counting.result.matrix, module.facts, Path(run_dir) / "confusion.png")
         low, high = (percent(bound) for bound in found["mIoU"][1:])
         print(f"mIoU of other images of this kind: {low} to {high} (95%, bootstrap over images)")
         print(f"report:          {Path(run_dir) / evaluation_report.TEXT_FILE}")
+        print("pictures:        worst.png, best.png and confusion.png beside it")
         print(f"results:         {path}")
     return figures

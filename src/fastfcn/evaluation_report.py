@@ -38,7 +38,13 @@ def paper_60(facts: DataFacts, miou: float) -> float | None:
 
 
 def write(
-    folder: Path, *, counts: ImageCounts, facts: DataFacts, about: Mapping[str, Any], more: Mapping[str, Any]
+    folder: Path,
+    *,
+    counts: ImageCounts,
+    facts: DataFacts,
+    about: Mapping[str, Any],
+    more: Mapping[str, Any],
+    boundaries: Mapping[str, float | None],
 ) -> dict[str, Interval]:
     """Write both files.
 
@@ -48,6 +54,7 @@ def write(
         facts: Of the classes.
         about: What was evaluated and how: `checkpoint`, `data`, `split`, `inference`.
         more: Further figures, by name.
+        boundaries: Boundary IoU, by class.
 
     Returns:
         The headlines with their intervals.
@@ -62,6 +69,7 @@ def write(
         name: {
             "IoU": _known(each["IoU"][index]),
             "accuracy": _known(each["accuracy"][index]),
+            "boundary_IoU": boundaries[name],
             "labelled": int(labelled[index]),
         }
         for index, name in enumerate(facts.class_names)
@@ -198,12 +206,15 @@ def _text(
         f"Intervals: percentile bootstrap over images, {DRAWS:,} draws; they say what other images of this kind would "
         "give, not what another training would.",
         "",
+        "Pictures: [the worst images](worst.png), [the best](best.png), [what is taken for what](confusion.png).",
+        "",
         "## Classes",
         "",
-        "| class | IoU, % | accuracy, % | labelled pixels |",
-        "| --- | ---: | ---: | ---: |",
+        "| class | IoU, % | accuracy, % | boundary IoU, % | labelled pixels |",
+        "| --- | ---: | ---: | ---: | ---: |",
         *(
-            f"| {name} | {percent(row['IoU'])} | {percent(row['accuracy'])} | {row['labelled']:,} |"
+            f"| {name} | {percent(row['IoU'])} | {percent(row['accuracy'])} | {percent(row['boundary_IoU'])} "
+            f"| {row['labelled']:,} |"
             for name, row in classes.items()
         ),
         "",

@@ -12,6 +12,9 @@ from torchmetrics import Metric
 from fastfcn.contours import CONTOUR_RATIO, contour_distance
 from fastfcn.types import IGNORE_INDEX
 
+#: Pixels times classes whose contours are found at a time: as floats, 64 MB.
+PIXELS = 1 << 24
+
 
 class Scores(NamedTuple):
     """What a confusion matrix says; fractions of 1, float64.
@@ -107,22 +110,24 @@ class BoundaryIoU(Metric):
             self.add_state(name, default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, mask: Tensor) -> None:
-        """Count a batch of class ids (B, H, W) against masks (B, H, W)."""
+        """Count a batch of class ids (B, H, W) against masks (B, H, W), the classes that occur, a few at a time."""
         distance = contour_distance(*mask.shape[-2:], ratio=self.dilation_ratio)
         valid = (mask != IGNORE_INDEX)[:, None]
-        truth = self._band(mask, distance) & valid
-        ours = self._band(prediction, distance) & valid
-        self.intersection += (truth & ours).sum(dim=(0, 2, 3))
-        self.union += (truth | ours).sum(dim=(0, 2, 3))
+        occurring = torch.cat([mask[mask != IGNORE_INDEX], prediction.flatten()]).unique()
+        for classes in occurring.split(max(1, PIXELS // mask.numel())):
+            truth = self._band(mask, classes, distance) & valid
+            ours = self._band(prediction, classes, distance) & valid
+            self.intersection[classes] += (truth & ours).sum(dim=(0, 2, 3))
+            self.union[classes] += (truth | ours).sum(dim=(0, 2, 3))
 
     def compute(self) -> Tensor:
         """(C,) float64 boundary IoU, NaN for a class absent from labels and predictions."""
         return self.intersection.double() / self.union.double()
 
-    def _band(self, labels: Tensor, distance: int) -> Tensor:
-        """(B, H, W) -> (B, C, H, W) bool: the region less its erosion by ``distance`` (border counts as outside)."""
-        classes = torch.arange(self.num_classes, device=labels.device)[:, None, None]
-        region = (labels[:, None] == classes).half() if labels.is_cuda else (labels[:, None] == classes).float()
-        outside = F.pad(1 - region, (distance,) * 4, value=1.0)
+    def _band(self, labels: Tensor, classes: Tensor, distance: int) -> Tensor:
+        """(B, H, W) and (K,) -> (B, K, H, W) bool: regions less their erosion; the border is outside."""
+        region = labels[:, None] == classes[:, None, None]
+        outside = (~region).half() if labels.is_cuda else (~region).float()
+        outside = F.pad(outside, (distance,) * 4, value=1.0)
         eroded = F.max_pool2d(outside, 2 * distance + 1, stride=1) == 0
-        return region.bool() & ~eroded
+        return region & ~eroded

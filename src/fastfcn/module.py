@@ -122,6 +122,10 @@ class SegmentationModule(pl.LightningModule):
         boundary: Tensor = self.test_boundary.compute()
         self._log_scores("test", result)
         self.log("test/boundary_IoU", boundary.nanmean().float(), sync_dist=True)
+        self.log_dict(
+            {f"test/boundary_IoU/{name}": v.float() for name, v in zip(self.facts.class_names, boundary, strict=True)},
+            sync_dist=True,
+        )
         thin = [self.facts.class_names.index(name) for name in self.facts.thin_classes]
         if thin:
             self.log("test/thin_IoU", result.iou[thin].nanmean().float(), sync_dist=True)

@@ -24,7 +24,8 @@ def gather(metrics: Mapping[str, Tensor | float], facts: DataFacts) -> dict[str,
     """Pick the test figures out of everything that was logged.
 
     Returns:
-        The headlines by name, and ``IoU``: class name -> fraction, None for a class absent from labels and predictions.
+        The headlines by name, and ``IoU`` and ``class_boundary_IoU``: class name -> fraction, None for a class absent
+        from labels and predictions.
     """
 
     def value(name: str) -> float | None:
@@ -33,6 +34,7 @@ def gather(metrics: Mapping[str, Tensor | float], facts: DataFacts) -> dict[str,
 
     figures: dict[str, Any] = {name: value(name) for name in HEADLINES if f"test/{name}" in metrics}
     figures["IoU"] = {name: value(f"IoU/{name}") for name in facts.class_names}
+    figures["class_boundary_IoU"] = {name: value(f"boundary_IoU/{name}") for name in facts.class_names}
     return figures
 
 

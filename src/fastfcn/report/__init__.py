@@ -66,7 +66,7 @@ def make(
     comparison.check_comparable(runs)
     if images < 1 or candidates < images:
         raise UserError(f"images={images} and candidates={candidates}: choose 1 <= images <= candidates.")
-    place = _device(device)
+    place = device_of(device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     models = [model.eval().to(place, memory_format=layout) for model in models]  # type: ignore[call-overload]
     names = labels(runs)
@@ -106,7 +106,12 @@ def make(
     return path
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: There is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
