@@ -80,7 +80,11 @@ def test_extremes_of_a_test_run(tmp_path: Path) -> None:
     assert [row.name for row in callback._kept["worst"]] == ["image_6", "image_5"]
     assert [row.name for row in callback._kept["best"]] == ["image_0", "image_1"]
     callback.on_test_end(trainer(tmp_path), None)  # type: ignore[arg-type]
-    for kind in ("worst", "best"):
+    [along, _] = callback._kept["boundaries"]
+    assert along.name == "image_6"
+    assert set(np.unique(along.example.truth[:, :4])) == {IGNORE_INDEX}  # far from the contour in the middle
+    assert set(np.unique(along.example.truth[:, 7:9])) == {0, 1}
+    for kind in ("worst", "best", "boundaries"):
         with Image.open(tmp_path / f"{kind}.png") as file:
             assert file.width > 3 * 256
 

@@ -16,7 +16,7 @@ from fastfcn.statistics import compare, figures, intervals
 from fastfcn.types import IGNORE_INDEX, DataFacts
 
 CLASSES = 4
-NAMES = ("pixAcc", "mIoU", "score", "mean_accuracy", "frequency_weighted_IoU")
+NAMES = ("pixAcc", "mIoU", "score", "mean_accuracy", "FWIoU")
 
 
 def counted(predictions: np.ndarray, masks: np.ndarray, *, batch: int = 3, num_classes: int = CLASSES) -> ImageCounts:
@@ -58,7 +58,7 @@ def slowly(predictions: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     return {
         "pixAcc": pix_acc, "mIoU": miou, "score": (pix_acc + miou) / 2,
         "mean_accuracy": sum(accuracies) / len(accuracies),
-        "frequency_weighted_IoU": weighted / len(pairs),
+        "FWIoU": weighted / len(pairs),
     }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def test_figures_are_those_of_torchmetrics() -> None:
     given = torch.from_numpy(predictions), torch.from_numpy(masks)
     for name, metric in {
         "mIoU": MulticlassJaccardIndex(CLASSES, ignore_index=IGNORE_INDEX, average="macro"),
-        "frequency_weighted_IoU": MulticlassJaccardIndex(CLASSES, ignore_index=IGNORE_INDEX, average="weighted"),
+        "FWIoU": MulticlassJaccardIndex(CLASSES, ignore_index=IGNORE_INDEX, average="weighted"),
         "mean_accuracy": MulticlassAccuracy(CLASSES, ignore_index=IGNORE_INDEX, average="macro"),
         "pixAcc": MulticlassAccuracy(CLASSES, ignore_index=IGNORE_INDEX, average="micro"),
     }.items():

@@ -163,6 +163,6 @@ def run(
         low, high = (percent(bound) for bound in found["mIoU"][1:])
         print(f"mIoU of other images of this kind: {low} to {high} (95%, bootstrap over images)")
         print(f"report:          {Path(run_dir) / evaluation_report.TEXT_FILE}")
-        print("pictures:        worst.png, best.png and confusion.png beside it")
+        print("pictures:        worst.png, best.png, boundaries.png and confusion.png beside it")
         print(f"results:         {path}")
     return figures

@@ -20,7 +20,7 @@ from fastfcn.types import DataFacts
 JSON_FILE, TEXT_FILE, COMPARISON_FILE = "evaluation.json", "evaluation.md", "comparison.json"
 
 #: The figures that are given with an interval.
-HEADLINES = ("pixAcc", "mIoU", "score", "mean_accuracy", "frequency_weighted_IoU")
+HEADLINES = ("pixAcc", "mIoU", "score", "mean_accuracy", "FWIoU")
 
 #: Of the file's layout.
 VERSION = 1
@@ -206,7 +206,8 @@ def _text(
         f"Intervals: percentile bootstrap over images, {DRAWS:,} draws; they say what other images of this kind would "
         "give, not what another training would.",
         "",
-        "Pictures: [the worst images](worst.png), [the best](best.png), [what is taken for what](confusion.png).",
+        "Pictures: [the worst images](worst.png), [the best](best.png), [errors along contours](boundaries.png), "
+        "[what is taken for what](confusion.png).",
         "",
         "## Classes",
         "",

@@ -17,6 +17,7 @@ from fastfcn.errors import UserError
 from fastfcn.inference import Inference, Model
 from fastfcn.metrics import confusion, scores
 from fastfcn.pictures import Example, denormalise, figure_rows, save_png
+from fastfcn.report.figure import hard_pixels
 from fastfcn.types import IGNORE_INDEX, Batch, DataFacts
 
 #: Which images are drawn: those of which the models' errors differ most, or that the first model does worst or best on.
@@ -46,10 +47,13 @@ def _kept(rows: Iterable[Row], count: int) -> list[Row]:
 
 
 class KeepExtremes(pl.Callback):
-    """Keeps the test images with the lowest and the highest mIoU of their own, and draws them when the test is over.
+    """Keeps the test images that say most of a model, and draws them when the test is over.
+
+    These are the images with the lowest and the highest mIoU of their own, and those with the most errors along the
+    contours of the truth, where all but the contours is left out.
 
     Args:
-        folder: Where `worst.png` and `best.png` go.
+        folder: Where `worst.png`, `best.png` and `boundaries.png` go.
         facts: Of the classes.
         count: Images of each kind.
     """
@@ -58,7 +62,8 @@ class KeepExtremes(pl.Callback):
         self._folder = folder
         self._facts = facts
         self._count = count
-        self._kept: dict[str, list[Row]] = {"worst": [], "best": []}
+        self._kept: dict[str, list[Row]] = {"worst": [], "best": [], "boundaries": []}
+        self._thin = torch.tensor([facts.class_names.index(name) for name in facts.thin_classes], dtype=torch.long)
 
     @override
     def on_test_batch_end(
@@ -75,12 +80,18 @@ class KeepExtremes(pl.Callback):
             miou = float(scores(confusion(prediction, mask, self._facts.num_classes)).miou)
             if np.isnan(miou):  # nothing of it is labelled
                 continue
-            for kind, merit in (("worst", -miou), ("best", miou)):
-                rows = self._kept[kind]
-                if len(rows) == self._count and merit < rows[-1].merit:
-                    continue
-                example = _example(image, mask, [prediction])
-                self._kept[kind] = _kept([*rows, Row(merit, name, example)], self._count)
+            self._offer("worst", -miou, name, image, mask, prediction)
+            self._offer("best", miou, name, image, mask, prediction)
+            contours = hard_pixels(mask[None], self._thin.to(mask.device))[0]
+            errors = float(((prediction != mask) & contours).sum() / contours.sum().clamp(min=1))
+            along = torch.where(contours, mask, IGNORE_INDEX)
+            self._offer("boundaries", errors, name, image, along, prediction)
+
+    def _offer(self, kind: str, merit: float, name: str, image: Tensor, mask: Tensor, prediction: Tensor) -> None:
+        rows = self._kept[kind]
+        if len(rows) == self._count and merit < rows[-1].merit:
+            return
+        self._kept[kind] = _kept([*rows, Row(merit, name, _example(image, mask, [prediction]))], self._count)
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

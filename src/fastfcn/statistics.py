@@ -57,8 +57,8 @@ def figures(right: FloatArray, labelled: FloatArray, predicted: FloatArray) -> d
 
     Returns:
         By name, (...): `pixAcc`; `mean_accuracy`, over the classes that are labelled; `mIoU`, over the classes that
-        occur in labels or predictions; `frequency_weighted_IoU` (Long et al. 2015); `score`, ADE20K's, the mean of
-        pixAcc and mIoU. And `IoU` and `accuracy`, (..., C), NaN for an absent class.
+        occur in labels or predictions; `FWIoU`, weighted by how frequent each is (Long et al. 2015); `score`,
+        ADE20K's, the mean of pixAcc and mIoU. And `IoU` and `accuracy`, (..., C), NaN for an absent class.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         iou, accuracy = right / (labelled + predicted - right), right / labelled
@@ -70,7 +70,7 @@ def figures(right: FloatArray, labelled: FloatArray, predicted: FloatArray) -> d
         "pixAcc": pix_acc,
         "mean_accuracy": _mean_of_known(accuracy),
         "mIoU": miou,
-        "frequency_weighted_IoU": weighted,
+        "FWIoU": weighted,
         "score": (pix_acc + miou) / 2,
         "IoU": iou,
         "accuracy": accuracy,
