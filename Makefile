@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick lint format lock clean
+.PHONY: help setup demo test test-quick soak lint format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -32,14 +32,18 @@ test: $(READY)  ## all tests, offline
 test-quick: $(READY)  ## the tests that take seconds
 	$(PY) -m pytest -m "not slow"
 
+soak: $(READY)  ## train for MINUTES (30) while it is killed at least KILLS (20) times; the result must be the undisturbed one
+	$(PY) -m tests.soak minutes=$(or $(MINUTES),30) kills=$(or $(KILLS),20)
+
 lint: $(READY)  ## formatter, linter and type checker, nothing changed
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-format: $(READY)  ## format and mend what can be mended
+format: $(READY)  ## format, mend what can be mended, clear the notebooks' outputs
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+	$(PY) -m tests.notebooks || true  # 1: it has cleared outputs
 
 lock: $(READY)  ## pin the newest versions that pyproject.toml admits; no download host is recorded
 	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

@@ -41,14 +41,14 @@ def main(cfg: DictConfig) -> None:
     datamodule = chosen or datamodule_from_checkpoint(checkpoint, split=cfg.data.split, trusted=trusted)
     # No other split is opened than the one that is wanted, and the facts come from it.
     evaluation.open_split(datamodule, labelled=cfg.submission is None)
-    evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)
+    facts = evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)
     module = SegmentationModule(
         model=model_from_checkpoint(checkpoint, trusted=trusted),
-        facts=checkpoint.facts,
-        channels_last=cfg.channels_last,
-        compile_model=cfg.compile,
-        inference=evaluation.choose_inference(datamodule, instantiate(cfg.get("inference"))),
-    )
+        facts=facts,
+        channels_last=cfg.channels_last, compile_model=cfg.compile,
+        inference=evaluation.choose_inference(datamodule, instantiate(cfg.inference)),
+        optimize=instantiate(cfg.optimize).wanted(cfg.inference.optimize),
+    )  # fmt: skip
     trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, callbacks=[progress_bar()])
     if cfg.submission is None:
         evaluation.run(trainer, module, datamodule, run_dir=cfg.paths.run_dir, source=path)

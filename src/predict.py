@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.data.batches import normalise
-    from fastfcn.report import device_of
+    from fastfcn.report.measuring import device_of
 
     check_types(config)
     paths, trusted, device = list(cfg.checkpoints), list(cfg.trusted), device_of(cfg.device)
@@ -32,8 +32,10 @@ def main(cfg: DictConfig) -> None:
     evaluation.open_split(datamodule)
     for path, checkpoint in zip(paths, read, strict=True):
         evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)
-    inference = evaluation.choose_inference(datamodule, instantiate(cfg.get("inference")))
+    inference = evaluation.choose_inference(datamodule, instantiate(cfg.inference))
+    optimize = instantiate(cfg.optimize).wanted(cfg.inference.optimize)
     models = [model_from_checkpoint(checkpoint, trusted=trusted).to(device) for checkpoint in read]
+    models = models if optimize is None else [optimize(model) for model in models]
     gallery.draw(
         dict(zip(evaluation.headings(paths, config["names"]), models, strict=True)),
         map(normalise, datamodule.eval_dataloader()),

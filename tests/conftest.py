@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.scripts import TINY, Done, start
+from tests.wandb_records import FOREIGN, own_place
 
 FolderMaker = Callable[..., Path]
 
@@ -43,6 +44,20 @@ def best(training: Done, run_dir: Path) -> Path:
 def last(training: Done, run_dir: Path) -> Path:
     """Its last checkpoint."""
     return run_dir / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def own_wandb(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """W&B as it is for a user without an account: nothing of this machine's decides what a test sees."""
+    import wandb
+
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own_place(tmp_path_factory.mktemp("wandb")).items():
+        monkeypatch.setenv(name, value)
+    wandb.teardown()
+    yield
+    wandb.teardown()
 
 
 @pytest.fixture

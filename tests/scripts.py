@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import pytest
 import torch
+import torch.distributed as dist
 
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
@@ -31,6 +33,11 @@ TINY = (
     "data.batch_size=4",
     "data.crop_size=64",
     "callbacks.show_summary.image_size=[64,64]",
+)
+
+
+two_processes = pytest.mark.skipif(
+    not dist.is_available() or (os.cpu_count() or 1) < 2, reason="two processes need two cores"
 )
 
 

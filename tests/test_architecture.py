@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,11 @@ def test_models_and_data_know_themselves_and_the_contracts_alone(package: str) -
 
 @pytest.mark.parametrize("module", ["fastfcn.losses", "fastfcn.metrics", "fastfcn.optim"])
 def test_losses_metrics_and_optimizer_know_no_model_and_no_data(module: str) -> None:
-    assert OWN[module] <= {"fastfcn.types", "fastfcn.errors", "fastfcn.contours"}
+    assert OWN[module] <= {"fastfcn.types", "fastfcn.errors", "fastfcn.contours", "fastfcn.resized_cross_entropy"}
+
+
+def test_the_loss_that_resizes_knows_how_a_model_resizes_and_no_model() -> None:
+    assert OWN["fastfcn.resized_cross_entropy"] == {"fastfcn.models.layers", "fastfcn.types"}
 
 
 def test_only_the_lightning_module_joins_model_loss_and_metrics() -> None:
@@ -94,9 +100,20 @@ def test_few_know_models_and_data_at_once() -> None:
     assert {module for module in both if not below(module, "fastfcn.report")} <= RUNS
 
 
-def test_hydra_stays_in_the_scripts_and_in_checkpoint() -> None:
+def test_hydra_stays_in_the_scripts_its_plugin_and_checkpoint() -> None:
     users = {module for module, imported in IMPORTS.items() if any(below(i, "hydra", "omegaconf") for i in imported)}
-    assert users <= {*(name(path) for path in SCRIPTS), "fastfcn.checkpoint"}
+    plugin = {module for module in users if below(module, "hydra_plugins.fastfcn_sweeper")}
+    assert users - plugin <= {*(name(path) for path in SCRIPTS), "fastfcn.checkpoint"}
+
+
+def test_a_sweep_is_planned_without_torch() -> None:
+    """Hydra imports its plugins at every start, and each worker of a launcher imports them again."""
+    heavy = "import sys, {0}; print(*{{'torch', 'pytorch_lightning', 'optuna'}} & set(sys.modules))"
+    for module in IMPORTS:
+        if below(module, "fastfcn.sweeps", "hydra_plugins.fastfcn_sweeper"):
+            command = [sys.executable, "-c", heavy.format(module)]
+            done = subprocess.run(command, cwd=SRC, capture_output=True, text=True, check=True)
+            assert done.stdout.strip() == "", module
 
 
 def test_torch_modules_know_nothing_of_lightning() -> None:

@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
-from fastfcn.callbacks import DrawPredictions, LogLearningRate, ShowSummary
+from fastfcn.callbacks import DrawPredictions, LogClasses, LogLearningRate, ShowSummary
 from fastfcn.errors import UserError
 from tests.toy import FACTS, Module, loader, trainer
 
@@ -48,6 +49,18 @@ def test_summary_is_printed_and_logged(tmp_path: Path, capsys: pytest.CaptureFix
     assert "Model at 64 x 48 pixels" in capsys.readouterr().out
     logged = OmegaConf.load(tmp_path / "hparams.yaml")
     assert logged.summary.head.parameters == 4 * 2 + 2
+
+
+def test_classes_are_logged_after_each_validation(tmp_path: Path) -> None:
+    logger, module = CSVLogger(tmp_path, name="", version=""), Module()
+    trainer(tmp_path, LogClasses(), logger=logger, max_epochs=1, num_sanity_val_steps=1).fit(module, loader(), loader())
+    assert module.val_scores is not None
+    with (tmp_path / "val_IoU.csv").open() as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["class", "IoU"]
+    expected = dict(zip(FACTS.class_names, module.val_scores.iou.tolist(), strict=True))
+    assert {name: float(iou) for name, iou in rows} == pytest.approx(expected)
+    trainer(tmp_path, LogClasses()).validate(module, loader(), verbose=False)  # without a logger, nothing
 
 
 def test_learning_rate_is_logged_each_step_and_harmless_without_logger(tmp_path: Path) -> None:

@@ -197,3 +197,29 @@ def test_weights_of_another_model(content: dict[str, Any], tmp_path: Path) -> No
 def test_build_model_of_names_that_do_not_exist(arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         fastfcn.build_model(**arguments)
+
+
+def test_build_data_makes_what_the_configuration_says(tmp_path: Path) -> None:
+    counts = "data.dataset.counts={train:2,val:1,test:1}"
+    datamodule = fastfcn.build_data(
+        "scenes", overrides=[counts, "data.batch_size=2", "data.dataset.size=64", f"paths.data_dir={tmp_path}"]
+    )
+    assert (datamodule.batch_size, datamodule.crop_size, datamodule.base_size) == (2, 96, 64)
+    assert len(datamodule.open("train")) == 2
+    assert [path.parent.name for path in tmp_path.rglob("train-*.npy")] == ["scenes"]
+    recipe = fastfcn.build_data("ade20k")  # nothing is opened before it is asked for
+    assert (recipe.crop_size, recipe.base_size, recipe.eval_split) == (480, 520, "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("nowhere", [], "nowhere"),
+        ("scenes", ["data.batch=2"], "batch"),
+        ("scenes", ["data.batch_size=0"], "data.batch_size=0 must be at least 1"),
+        ("folder", [], "data.dataset.root"),
+    ],
+)
+def test_build_data_of_what_does_not_exist(name: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        fastfcn.build_data(name, overrides=overrides)

@@ -87,7 +87,7 @@ def test_every_option_composes_with_arguments_that_exist(option: str) -> None:
 @pytest.mark.parametrize(
     ("script", "overrides"),
     [
-        *(("eval", [f"inference={name}"]) for name in ("center_crop", "whole", "slide", "multiscale")),
+        *(("eval", [f"inference={name}"]) for name in ("default", "center_crop", "whole", "slide", "multiscale")),
         ("prepare", ["data=ade20k"]),
         ("prepare", ["data=pascal_context"]),
         ("prepare", ["data=scenes"]),

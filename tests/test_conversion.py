@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,8 @@ from tests.scripts import call
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("original") / "model_best.pth.tar"
-    torch.save({"epoch": 79, "state_dict": official.official_state("encnet_jpu_resnet50_pcontext")}, path)
+    state = official.official_state("encnet_jpu_resnet50_pcontext")
+    torch.save({"epoch": 79, "state_dict": state, "best_pred": np.float64(0.65)}, path)
     return path
 
 
@@ -30,12 +32,28 @@ def test_there_and_back(original: Path, tmp_path: Path) -> None:
         assert torch.equal(ours(image).logits, theirs(image).logits)
     back = convert(ckpt_path=str(tmp_path / "model_best.ckpt"), official=None, to="official")
     assert back == tmp_path / "model_best.pth.tar"
-    before, after = (torch.load(path, weights_only=True)["state_dict"] for path in (original, back))
+    before = official.official_state("encnet_jpu_resnet50_pcontext")
+    content = torch.load(back, weights_only=True)
+    after = content["state_dict"]
     assert before.keys() == after.keys()
-    unused = {name for name in before if name.startswith("pretrained.fc.")}
-    assert all(torch.equal(before[name], after[name]) for name in before.keys() - unused)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())  # also those that are never used
+    assert (content["epoch"], content["best_pred"]) == (79, 0.65)
     assert read_official(back).facts.name == "pascal_context"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_score_of_a_training_goes_with_its_weights(original: Path, tmp_path: Path) -> None:
+    path = convert(ckpt_path=None, official=str(original), to="ckpt", out=str(tmp_path / "a.ckpt"))
+    trained = torch.load(path, weights_only=True)
+    del trained["original"]
+    for name, score in (("bare", None), ("best", 0.72)):
+        state = {"monitor": "val/score", "best_model_score": None if score is None else torch.tensor(score)}
+        torch.save({**trained, "epoch": 9, "callbacks": {"ModelCheckpoint{}": state}}, tmp_path / f"{name}.ckpt")
+        back = convert(ckpt_path=str(tmp_path / f"{name}.ckpt"), official=None, to="official")
+        content = torch.load(back, weights_only=True)
+        assert content["epoch"] == 10  # the original counts those that are done
+        assert content["best_pred"] == pytest.approx(score or 0.0)
+        assert not content["state_dict"]["pretrained.fc.weight"].any()
 
 
 def test_weights_alone_cannot_be_resumed(original: Path, tmp_path: Path) -> None:

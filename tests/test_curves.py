@@ -39,3 +39,22 @@ def test_curves_of_nothing_are_a_mistake_that_is_told(tmp_path: Path, content: s
         metrics.write_text(content)
     with pytest.raises(UserError, match=r"metrics\.csv"):
         curves.draw(metrics, tmp_path / "curves.png")
+
+
+def test_values_of_an_epoch_are_averaged_and_others_left_out(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("epoch,step,train/loss,val/mIoU\n1,3,,0.2\n0,0,2.0,\n0,1,4.0,\n,2,9.0,\n1,2,1.0,\n")
+    assert curves.by_epoch(metrics, "train/loss") == {0: 3.0, 1: 1.0}
+    assert curves.by_epoch(metrics, "val/mIoU") == {1: 0.2}
+    assert curves.by_epoch(metrics, "val/pixAcc") == {}
+
+
+def test_a_run_that_went_on_has_its_epochs_before(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.csv"
+    (tmp_path / "metrics.1.csv").write_text("epoch,val/mIoU\n0,0.1\n1,0.2\n2,0.9\n")
+    (tmp_path / "metrics.2.csv").write_text("epoch,val/mIoU\n2,0.3\n")
+    metrics.write_text("epoch,val/mIoU,test/mIoU\n3,,0.5\n")  # nothing was left to train, only to test
+    assert curves.by_epoch(metrics, "val/mIoU") == {0: 0.1, 1: 0.2, 2: 0.3}
+    curves.draw(metrics, tmp_path / "curves.png")
+    metrics.write_text("epoch,val/mIoU\n0,0.7\n")  # began anew
+    assert curves.by_epoch(metrics, "val/mIoU") == {0: 0.7}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from fastfcn.models.fastfcn import FastFCN
 from fastfcn.sync_norm import CPUSyncBatchNorm, SyncNorm
 from fastfcn.types import DataFacts, RawSample
 from tests.conftest import FolderMaker
-from tests.scripts import TINY, start
+from tests.scripts import TINY, start, two_processes
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not dist.is_available() or (os.cpu_count() or 1) < 2, reason="two processes need two cores"),
+    two_processes,
 ]
 
 PROCESSES = 2
@@ -281,3 +280,15 @@ def test_mistake_of_one_process_ends_both(tmp_path: Path, make_folder: FolderMak
     assert "Traceback" not in done.out + done.err
     assert len([line for line in done.err.splitlines() if line.startswith("error: ") and str(path) in line]) == 1
     assert not (tmp_path / "run/results.json").exists()
+
+
+def test_samples_that_any_process_skipped_are_reported(tmp_path: Path, make_folder: FolderMaker) -> None:
+    root = make_folder("tiny", ("sky", "road"))
+    damaged = [root / "images/val" / f"{index}.png" for index in range(PROCESSES)]  # one for each process
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:200])
+    small = [override for override in TINY if not override.startswith(("data.dataset", "trainer="))]
+    data = ("data=folder", f"data.dataset.root={root}", "data.on_bad_sample=skip", "data.num_workers=0")
+    start("train.py", *small, *DDP, *data, f"hydra.run.dir={tmp_path}/run").check()
+    skipped = json.loads((tmp_path / "run/results.json").read_text())["skipped"]
+    assert [path.name in sentence for path, sentence in zip(damaged, skipped["val"], strict=True)] == [True, True]

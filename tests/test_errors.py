@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from fastfcn import cli
 from fastfcn.data.scene_drawing import CLASS_NAMES
 from fastfcn.errors import UserError
 from tests.conftest import FolderMaker
-from tests.scripts import TINY, Done, call, start
+from tests.scripts import TINY, Done, call, start, two_processes
 
 #: A tiny model on a data set of the disk.
 FOLDER = (
@@ -61,6 +60,8 @@ def train(tmp_path: Path, data_dir: Path) -> Train:
         (["upsample"], ["upsample", "missing EQUAL"]),
         (["data=folder"], ["data.dataset.root", "data.dataset.root=..."]),
         (["data=folder", "data.dataset.root=/nowhere"], ["/nowhere", "does not exist"]),
+        (["experiment=ade20k/encnet_jpu_r101_finetune"], ["init_from=", ".ckpt"]),
+        (["experiment=ade20k/encnet_none_r101_finetune"], ["init_from=", ".ckpt"]),
         (["optim.lr=abc"], ["optim.lr=abc", "number"]),
         (["trainer.max_epochs=abc"], ["trainer.max_epochs=abc", "whole number"]),
         (["seed=-1"], ["seed=-1", "negative"]),
@@ -85,7 +86,7 @@ def test_mistakes_in_the_configuration(train: Train, overrides: list[str], words
         assert word in sentence
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two processes need two cores")
+@two_processes
 def test_two_processes(train: Train) -> None:
     sentence = train(*TINY, "trainer.devices=2").sentence()
     assert "trainer=ddp" in sentence

@@ -107,6 +107,30 @@ def test_windows_over_several_scales(best: Path, tmp_path: Path) -> None:
     assert "inference.fusion=max" in sentence
 
 
+def test_a_network_rewritten_for_speed(best: Path, tmp_path: Path) -> None:
+    given = ("trainer=cpu", f"ckpt_path={best}", "inference=slide")
+    call("eval.py", *given, f"hydra.run.dir={tmp_path}/plain").check()
+    call("eval.py", *given, "inference.optimize=true", f"hydra.run.dir={tmp_path}/fast").check()
+    exact = ("inference.optimize=true", "optimize.dtype=float32", "optimize.compile=false")
+    call("eval.py", *given, *exact, f"hydra.run.dir={tmp_path}/exact").check()
+    plain, fast, same = (figures(tmp_path / name) for name in ("plain", "fast", "exact"))
+    assert "optimize" not in plain["inference"]
+    assert fast["inference"]["optimize"]["compile"] is True
+    assert fast["inference"]["optimize"]["fold_bn"] > 20
+    assert same["inference"]["optimize"]["dtype"] == "float32"
+    assert same["test"]["pixAcc"] == pytest.approx(plain["test"]["pixAcc"], abs=2e-4)
+    assert fast["test"]["pixAcc"] == pytest.approx(plain["test"]["pixAcc"], abs=0.01)
+    # Without a protocol's name too; and what would change nothing is said.
+    call("eval.py", *given[:2], *exact, f"hydra.run.dir={tmp_path}/once").check()
+    assert figures(tmp_path / "once")["inference"]["optimize"]["compile"] is False
+    assert "without inference.optimize=true" in call("eval.py", *given, "optimize.compile=false").sentence()
+    assert "inference.optimize=1: give true or false" in call("eval.py", *given, "inference.optimize=1").sentence()
+    assert "optimize.compil" in call("eval.py", *given, "optimize.compil=false").sentence()
+    picture = (f"figure={tmp_path}/page.png", f"checkpoints=[{best}]", "count=1", "candidates=1", "device=cpu")
+    call("predict.py", *picture, *exact).check()
+    assert (tmp_path / "page.png").is_file()
+
+
 def test_a_checkpoint_of_the_original_code(tmp_path: Path, make_folder: FolderMaker) -> None:
     torch.save({"state_dict": official.official_state("encnet_jpu_resnet50_pcontext")}, tmp_path / "best.pth.tar")
     root = make_folder("tiny", pascal_context.CLASS_NAMES[1:], images=2)

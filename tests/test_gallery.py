@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,10 +45,10 @@ def right_below(limit: float) -> torch.nn.Module:
     return Columns()
 
 
-def kept(**how: object) -> list[str]:
+def kept(**how: Any) -> list[str]:
     models = [right_below(0.25), right_below(0.5)]
     given = {"inference": Direct(whole=True), "device": torch.device("cpu"), **how}
-    return [row.name for row in rows_of(models, batches(), **given)]  # type: ignore[arg-type]
+    return [row.name for row in rows_of(models, batches(), **given)]
 
 
 def test_which_images_are_chosen() -> None:
@@ -66,7 +67,7 @@ def test_which_images_are_chosen() -> None:
         ({"names": ["image_1", "nobody"]}, "images=nobody"),
     ],
 )
-def test_what_cannot_be_chosen(how: dict[str, object], words: str) -> None:
+def test_what_cannot_be_chosen(how: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         kept(**how)
 

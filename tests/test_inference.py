@@ -13,8 +13,10 @@ from torch import Tensor
 
 from fastfcn import inference
 from fastfcn.errors import UserError
-from fastfcn.inference import Direct, Fusion, SlidingWindow
+from fastfcn.inference import Direct, SlidingWindow
+from fastfcn.models.layers import resize
 from fastfcn.types import BLACK, SegmentationOutput
+from fastfcn.windows import Fusion
 from tests import official
 
 GOLDEN = np.load(official.GOLDENS / "evaluator.npz")
@@ -44,6 +46,133 @@ def test_scores_are_those_of_the_official_code(size: str, windows: int, kind: st
     assert sum(seen) == GOLDEN[f"calls_{kind}_{size}"]
     assert max(seen) <= windows
     assert torch.equal(slide.predict(golden_model, image), scores.argmax(1))
+
+
+def one_at_a_time(
+    model: Callable[[Tensor], Tensor], image: Tensor, *, scales: tuple[float, ...], flip: bool, fusion: Fusion
+) -> Tensor:
+    """The protocol as it is described, for a long side of 52 and windows of 48: each window alone, nothing reused."""
+    _, _, height, width = image.shape
+    total = torch.zeros(())
+    for scale in scales:
+        long = int(np.ceil(52 * scale))
+        size = (long, int(width * long / height + 0.5)) if height > width else (int(height * long / width + 0.5), long)
+        small = F.interpolate(image, size, mode="bilinear", align_corners=True)
+        tops, lefts = ([0, *(32 * i for i in range(1, 99) if 32 * (i - 1) + 48 < side)] for side in size)
+        padded = torch.tensor(BLACK)[None, :, None, None].repeat(1, 1, tops[-1] + 48, lefts[-1] + 48)
+        padded[:, :, : size[0], : size[1]] = small
+        scores, count = torch.zeros(()), torch.zeros(padded.shape[2:])
+        for top in tops:
+            for left in lefts:
+                crop = padded[:, :, top : top + 48, left : left + 48]
+                answers = [model(crop), model(crop.flip(3)).flip(3)] if flip else [model(crop)]
+                if fusion == "exp_sum":
+                    answer = torch.stack(answers).sum(0).exp()
+                else:
+                    answer = torch.stack([each.softmax(1) for each in answers]).mean(0)
+                right, bottom = padded.shape[3] - left - 48, padded.shape[2] - top - 48
+                scores = scores + F.pad(answer, (left, right, top, bottom))
+                count[top : top + 48, left : left + 48] += 1
+        mean = (scores / count)[:, :, : size[0], : size[1]]
+        total = total + F.interpolate(mean, (height, width), mode="bilinear", align_corners=True)
+    return total if fusion == "exp_sum" else total / len(scales)
+
+
+def head_resolution(image: Tensor) -> Tensor:
+    """Logits of a third of the resolution, of a model that sees beyond a pixel."""
+    weight = torch.randn(5, 3, 7, 7, generator=torch.Generator().manual_seed(4)) / 6
+    return F.conv2d(image, weight, stride=3, padding=3)
+
+
+SMALL: dict[str, Any] = {"base_size": 52, "crop_size": 48}
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 0.75, 1.0, 1.25, 1.75)])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("fusion", ["exp_sum", "softmax"])
+@pytest.mark.parametrize("size", [(40, 64), (97, 30), (48, 48)])
+def test_scores_are_those_of_one_window_at_a_time(
+    scales: tuple[float, ...], flip: bool, fusion: Fusion, size: tuple[int, int]
+) -> None:
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(5))
+
+    def full_size(image: Tensor) -> Tensor:
+        return resize(head_resolution(image), image.shape[2:])
+
+    how: dict[str, Any] = {"scales": scales, "flip": flip, "fusion": fusion}
+    expected = torch.cat([one_at_a_time(full_size, image[None], **how) for image in images])
+    largest = float(expected.max())
+    for windows, fixed in ((1, False), (2, True), (5, True), (7, False), (64, False)):
+        for model in (full_size, head_resolution):
+            scores = SlidingWindow(**SMALL, **how, windows=windows, fixed=fixed)(model, images)
+            assert scores.is_contiguous()
+            torch.testing.assert_close(scores, expected, rtol=0, atol=4e-6 * largest)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_come_in_any_layout_and_type(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    image = torch.randn(1, 3, 40, 64, generator=torch.Generator().manual_seed(6)).contiguous(memory_format=layout)
+
+    def rounded(batch: Tensor) -> Tensor:
+        return head_resolution(batch).to(dtype).contiguous(memory_format=layout)
+
+    slide = SlidingWindow(**SMALL, scales=(0.75, 1.5), flip=True)
+    expected = slide(lambda batch: rounded(batch).float().contiguous(), image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # which would make the resize one of 8 bits
+        scores = slide(lambda batch: torch.autocast("cpu", enabled=False)(rounded)(batch), image)
+    assert torch.equal(scores, expected)
+    assert scores.dtype == torch.float32
+
+
+def test_batches_are_full_across_scales_and_images() -> None:
+    """Three of the four scales have one window: alone, they would each be a batch of two images."""
+    seen: list[tuple[int, ...]] = []
+
+    def counted(batch: Tensor) -> Tensor:
+        seen.append(tuple(batch.shape))
+        return golden_model(batch)
+
+    images = torch.randn(2, 3, 48, 40, generator=torch.Generator().manual_seed(7))
+    how: dict[str, Any] = {**SMALL, "scales": (0.25, 0.5, 0.75, 1.0), "windows": 8}
+    SlidingWindow(**how)(counted, images)
+    assert [shape[0] for shape in seen] == [8, 2]
+    seen.clear()
+    SlidingWindow(**how, flip=True)(counted, images)
+    assert [shape[0] for shape in seen] == [8, 8, 4]
+    assert {shape[1:] for shape in seen} == {(3, 48, 48)}
+
+
+@pytest.mark.parametrize(
+    ("windows", "flip", "sizes"),
+    [(8, False, [8, 2]), (8, True, [8, 8, 4]), (3, False, [3, 3, 3, 1]), (6, True, [6, 6, 6, 2]), (1, True, [1] * 20)],
+)
+def test_fixed_batches_have_few_sizes(windows: int, flip: bool, sizes: list[int]) -> None:
+    seen: list[int] = []
+
+    def counted(batch: Tensor) -> Tensor:
+        seen.append(len(batch))
+        return golden_model(batch)
+
+    images = torch.randn(2, 3, 48, 40, generator=torch.Generator().manual_seed(7))
+    how: dict[str, Any] = {**SMALL, "scales": (0.25, 0.5, 0.75, 1.0), "windows": windows, "flip": flip}
+    scores = SlidingWindow(**how, fixed=True)(counted, images)
+    assert seen == sizes
+    torch.testing.assert_close(scores, SlidingWindow(**how)(golden_model, images))
+
+
+def test_a_model_may_answer_in_the_same_memory_again() -> None:
+    """As a CUDA graph does: what it gave is overwritten when it is asked the next time."""
+    memory: dict[tuple[int, ...], Tensor] = {}
+
+    def graph(batch: Tensor) -> Tensor:
+        answer = head_resolution(batch)
+        return memory.setdefault(tuple(answer.shape), torch.empty_like(answer)).copy_(answer)
+
+    images = torch.randn(2, 3, 60, 50, generator=torch.Generator().manual_seed(8))
+    for windows in (1, 2, 3, 8):
+        slide = SlidingWindow(**SMALL, scales=(0.5, 1.0, 1.75), flip=True, windows=windows, fixed=True)
+        torch.testing.assert_close(slide(graph, images), slide(head_resolution, images), rtol=0, atol=0)
 
 
 def pixelwise(classes: int = 4) -> Callable[[Tensor], Tensor]:
@@ -135,6 +264,14 @@ def test_a_batch_that_does_not_fit_is_divided() -> None:
 
     with pytest.raises(UserError, match="does not fit into the device's memory"):
         SlidingWindow(base_size=52, crop_size=48)(none, image)
+
+
+def test_an_image_that_does_not_fit_in_one_pass() -> None:
+    def none(batch: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(UserError, match=r"An image of 50 x 40 pixels does not fit .* inference=slide"):
+        Direct(whole=True).predict(none, torch.zeros(1, 3, 40, 50))
 
 
 @pytest.mark.slow

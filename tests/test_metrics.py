@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from fastfcn.contours import square_max
 from fastfcn.metrics import BoundaryIoU, SegmentationMetrics, confusion
 from fastfcn.types import IGNORE_INDEX
 from tests.official import GOLDENS
@@ -58,6 +63,38 @@ def test_counts_stay_exact_where_floats_do_not() -> None:
     assert metrics.confusion.dtype == torch.int64
 
 
+def test_confusion_counts_every_labelled_pixel_once() -> None:
+    """At 847 classes too; whatever stands at an ignored pixel counts nowhere."""
+    torch.manual_seed(0)
+    for classes in (2, 19, 150, 847):
+        prediction, mask = torch.randint(0, classes, (2, 33, 35)), torch.randint(-1, classes, (2, 33, 35))
+        prediction[mask == IGNORE_INDEX] = torch.tensor([-7, classes, 2**31 - 1, 255]).repeat(999)[: (mask == -1).sum()]
+        expected = np.zeros((classes, classes), np.int64)
+        known = (mask != IGNORE_INDEX).numpy()
+        np.add.at(expected, (mask.numpy()[known], prediction.numpy()[known]), 1)
+        before = prediction.clone(), mask.clone()
+        for dtype in (torch.int64, torch.int32, torch.int16):
+            if dtype == torch.int64:
+                assert np.array_equal(confusion(prediction, mask, classes).numpy(), expected)
+            else:
+                clean = prediction.clamp(0, classes - 1).to(dtype)
+                assert np.array_equal(confusion(clean, mask.to(dtype), classes).numpy(), expected)
+        assert torch.equal(prediction, before[0])
+        assert torch.equal(mask, before[1])
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 4, 300])
+def test_a_labelled_pixel_whose_prediction_is_no_class_is_an_error(wrong: int) -> None:
+    with pytest.raises(ValueError, match="none of the 3 classes"):
+        confusion(torch.tensor([0, wrong]), torch.tensor([0, 1]), 3)
+
+
+@pytest.mark.parametrize("wrong", [-2, 3])
+def test_a_label_that_is_no_class_is_an_error(wrong: int) -> None:
+    with pytest.raises((ValueError, RuntimeError)):
+        confusion(torch.tensor([0, 0]), torch.tensor([0, wrong]), 3)
+
+
 def test_confusion_has_labels_in_rows() -> None:
     assert confusion(torch.tensor([1, 1, 0]), torch.tensor([0, 1, -1]), 2).tolist() == [[0, 1], [0, 1]]
 
@@ -106,3 +143,22 @@ def test_boundary_iou_of_a_perfect_prediction_is_one() -> None:
     metric = BoundaryIoU(2)
     metric.update(mask, mask)
     assert metric.compute().tolist() == [1.0, 1.0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), distance=st.integers(1, 25))
+def test_the_largest_of_a_neighbourhood(height: int, width: int, distance: int) -> None:
+    x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    around = F.pad(x, (distance,) * 4, value=-math.inf)
+    assert torch.equal(square_max(x, distance), F.max_pool2d(around, 2 * distance + 1, stride=1))
+
+
+def test_boundary_iou_of_a_large_picture_takes_seconds() -> None:
+    """4,000 x 3,000 pixels: with a window of 201 x 201 around each pixel it took hours."""
+    mask = torch.zeros(1, 3000, 4000, dtype=torch.long)
+    mask[:, :, 2000:] = 1
+    metric = BoundaryIoU(2)
+    started = time.process_time()
+    metric.update(mask.roll(10, 2), mask)
+    assert time.process_time() - started < 120
+    assert 0.5 < float(metric.compute()[0]) < 1

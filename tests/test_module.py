@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.data.scenes import Scenes
 from fastfcn.errors import UserError
+from fastfcn.inference import SlidingWindow
 from fastfcn.losses import SegmentationLoss
 from fastfcn.models.backbones.resnet import ResNet
 from fastfcn.models.fastfcn import FastFCN
@@ -22,7 +23,7 @@ from fastfcn.models.heads.psp import PSPHead
 from fastfcn.models.upsamplers.bilinear import Bilinear
 from fastfcn.module import SegmentationModule
 from fastfcn.optim import SGDPoly
-from fastfcn.types import Batch
+from fastfcn.types import Batch, SegmentationOutput
 
 CONFIG = {"model": {"_target_": "somewhere"}, "data": {"_target_": "elsewhere"}}
 
@@ -169,6 +170,64 @@ def test_memory_format_changes_no_result() -> None:
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-4)
 
 
+def test_windows_take_logits_at_the_resolution_of_the_head() -> None:
+    slide = SlidingWindow(scales=(0.5, 1.0), flip=True, base_size=80, crop_size=64)
+    module = made(inference=slide, channels_last=True).eval()
+    module.setup("test")
+    image = torch.randn(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def spied(part: Tensor) -> Tensor:
+        seen.append(module._logits(part))
+        return seen[-1]
+
+    scores = slide(spied, image)
+    assert {tuple(logits.shape[2:]) for logits in seen} == {(8, 8)}
+    expected = slide(module.model, image)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5 * float(expected.max()))
+    assert (
+        module.predict_step({**batch(), "image": image}, 0)["prediction"] == expected.argmax(1)
+    ).float().mean() > 0.999
+
+
+class Tiny(nn.Module):
+    """Logits at a quarter of the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 11, 5, stride=4, padding=2)
+
+    def forward(self, image: Tensor, *, full_size: bool = True) -> SegmentationOutput:
+        assert not full_size
+        return SegmentationOutput(self.conv(image))
+
+
+@pytest.mark.slow
+def test_windows_are_compiled_once_for_each_size_of_batch() -> None:
+    """Images of several sizes ask for batches of several sizes; after the first image nothing is compiled."""
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()  # of the tests before, which reset() leaves
+    slide = SlidingWindow(scales=(0.5, 1.0, 1.5), flip=True, base_size=80, crop_size=64, windows=4, fixed=True)
+    compiled = made(Tiny(), compile_model=True, inference=slide)  # type: ignore[arg-type]
+    compiled.setup("test")
+    plain = made(Tiny(), inference=slide)  # type: ignore[arg-type]
+    plain.load_state_dict(compiled.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    graphs = []
+    for size in ((60, 90), (90, 60), (64, 64), (40, 90), (31, 64)):
+        image = torch.randn(1, 3, *size, generator=generator)
+        with torch.inference_mode():
+            ours = slide(compiled._logits, image)
+            torch.testing.assert_close(ours, slide(plain._logits, image), rtol=1e-4, atol=1e-5)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] <= 2  # four windows and two
+    assert graphs[-1] <= 2
+    assert not counters["graph_break"]
+    torch._dynamo.reset()
+
+
 def test_compilation_keeps_the_names() -> None:
     plain, compiled = made(), made(compile_model=True)
     compiled.setup("fit")  # compiles at the first forward, not here
@@ -205,7 +264,7 @@ def test_one_image_under_global_pooling_is_told() -> None:
 
 def test_other_value_errors_are_faults_of_the_program() -> None:
     class Faulty(nn.Module):
-        def forward(self, image: Tensor) -> Tensor:
+        def forward(self, image: Tensor, *, full_size: bool = True) -> Tensor:
             raise ValueError("a fault")
 
     module = made(Faulty())  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ from torch import Tensor
 import fastfcn
 from fastfcn.checkpoint import Checkpoint, model_from_checkpoint
 from fastfcn.errors import UserError
-from fastfcn.official import read_official, to_official
+from fastfcn.evaluation import check_classes
+from fastfcn.official import facts_of, read_official, to_official
+from fastfcn.official_names import TARGETS, Architecture
+from fastfcn.types import DataFacts
 from tests import official
 from tests.data.tiny import is_one_sentence_with
 
@@ -28,15 +32,14 @@ def of(backbone: str, upsample: str, head: str, num_classes: int, *overrides: st
     model = fastfcn.build_model(
         backbone=backbone, upsample=upsample, head=head, num_classes=num_classes, overrides=[*kernel, *overrides]
     )
-    targets = {"encoding": "encoding.EncodingHead", "psp": "psp.PSPHead", "aspp": "aspp.ASPPHead"}
-    ups = {"none": "none.NoUpsample", "jpu": "jpu.JPU", "jpu_x": "jpu_x.JPUX"}
-    config = {
-        "backbone": {"stem": "deep"},
-        "head": {"_target_": f"fastfcn.models.heads.{targets[head]}"},
-        "upsample": {"_target_": f"fastfcn.models.upsamplers.{ups[upsample]}"},
-    }
-    from fastfcn.official import facts_of
-
+    options: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    if head == "encoding":
+        options = (
+            {"kernel_size": 3 if upsample == "none" else 1, "presence": "head.presence=false" not in overrides},
+            {},
+        )
+    aux = "model.aux_head=null" not in overrides
+    config = Architecture(head, upsample, int(backbone[6:-1]), num_classes, aux, options).config()
     checkpoint = Checkpoint(config, {}, facts_of(num_classes), dict(model.state_dict()), 0)
     return checkpoint, to_official(checkpoint, path=PATH)
 
@@ -104,6 +107,8 @@ def rename(old: str, new: str) -> Callable[[State], State]:
             lambda state: {name: value for name, value in state.items() if ".layer3.5." not in name},
             ["5 blocks in pretrained.layer3"],
         ),
+        (lambda state: {**state, "head.conv5.5.weight": torch.tensor(1.0)}, ["head.conv5.5.weight of 4 dimensions"]),
+        (lambda state: {**state, "jpu.conv5.0.weight": torch.tensor(1.0)}, ["jpu.conv5.0.weight of 4 dimensions"]),
         (lambda state: {"fc.weight": torch.zeros(2)}, ["no EncNet, PSP or DeepLab", "fc.weight"]),
         (lambda state: {}, ["no state dict"]),
         (lambda state: {"epoch": 3}, ["no state dict"]),
@@ -135,9 +140,41 @@ def test_damaged_and_hostile_files(psp: State, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no checkpoint: damaged"):
         fastfcn.load_official(tmp_path / "a.pth.tar")
     torch.save({"state_dict": {}, "best_pred": Hostile(tmp_path / "ran")}, tmp_path / "b.pth.tar")
-    with pytest.raises(UserError, match="is no checkpoint"):
+    with pytest.raises(UserError, match="is no checkpoint of plain types alone: it names"):
         fastfcn.load_official(tmp_path / "b.pth.tar")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("legacy", [True, False])
+def test_whatever_is_damaged_gives_one_sentence(legacy: bool, tmp_path: Path) -> None:
+    """Cut at any place, or with wrong bytes: torch raises a dozen kinds of errors."""
+    buffer = io.BytesIO()
+    content = {"epoch": 3, "state_dict": {"a.b": torch.zeros(3, 4)}, "best_pred": np.float64(0.5)}
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    data = buffer.getvalue()
+    rng = np.random.default_rng(0)
+    damaged = [data[:length] for length in range(0, len(data), 37)]
+    for _ in range(600):
+        wrong = bytearray(data)
+        wrong[rng.integers(len(wrong))] = rng.integers(256)
+        damaged.append(bytes(wrong))
+    refused = 0
+    for index, text in enumerate(damaged):
+        (tmp_path / f"{index}.pth.tar").write_bytes(text)
+        with pytest.raises(UserError) as caught:  # no byte makes a model of this
+            fastfcn.load_official(tmp_path / f"{index}.pth.tar")
+        is_one_sentence_with(caught.value, [])
+        refused += "is no checkpoint" in str(caught.value)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("number", [np.int64(80), np.float32(0.5), np.float16(0.5), np.bool_(True), torch.tensor(0.5)])
+def test_numbers_of_any_kind(psp: State, number: object, tmp_path: Path) -> None:
+    torch.save({"epoch": number, "state_dict": psp, "best_pred": number}, tmp_path / "a.pth.tar")
+    read = read_official(tmp_path / "a.pth.tar")
+    assert read.facts.num_classes == 59
+    assert read.score is None or read.score == float(number)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("legacy", "old_numpy"), [(True, True), (True, False), (False, False)])
@@ -155,8 +192,44 @@ def test_files_as_the_original_writes_them(psp: State, legacy: bool, old_numpy: 
     assert fastfcn.load_official(tmp_path / "model_best.pth.tar").num_classes == 59
 
 
+@pytest.mark.parametrize(
+    ("part", "option", "words"),
+    [
+        ("head", {"bins": [1, 2, 3, 4]}, ["bins=(1, 2, 3, 4)", "bins=(1, 2, 3, 6)"]),
+        ("upsample", {"dilations": [1, 2, 3, 4]}, ["dilation=(3, 3)", "dilation=(4, 4)"]),
+        ("backbone", {"output_stride": 8}, ["contradicts"]),
+    ],
+)
+def test_options_that_the_original_does_not_have(part: str, option: dict[str, Any], words: list[str]) -> None:
+    """The weights are the same, what the original computed with them would not be."""
+    checkpoint, _ = of("resnet50s", "jpu", "psp", 59)
+    checkpoint.model_config[part].update(option)
+    with pytest.raises(UserError) as caught:
+        to_official(checkpoint, path=PATH)
+    is_one_sentence_with(caught.value, words)
+
+
+def test_a_first_convolution_that_the_original_does_not_have() -> None:
+    model = fastfcn.build_model(backbone="resnet50s", num_classes=59, overrides=["head.kernel_size=3"])
+    config = Architecture("encoding", "jpu", 50, 59, True, ({"kernel_size": 3}, {})).config()
+    assert config["head"]["_target_"] == TARGETS["encoding"]
+    with pytest.raises(UserError, match=r"kernel_size=\(3, 3\).* where that has .*kernel_size=\(1, 1\)"):
+        to_official(Checkpoint(config, {}, facts_of(59), dict(model.state_dict()), 0), path=PATH)
+
+
 def test_a_model_that_the_original_does_not_have() -> None:
     checkpoint, _ = of("resnet50s", "jpu", "psp", 59)
     checkpoint.model_config["backbone"]["stem"] = "7x7"
     with pytest.raises(UserError, match="the original code does not have"):
         to_official(checkpoint, path=PATH)
+
+
+def test_names_of_classes_are_asked_for_where_they_are_known() -> None:
+    names = tuple(f"thing {index}" for index in range(21))
+    things = DataFacts("things", names, ((0, 0, 0),) * 21)
+    assert check_classes(facts_of(21), things, path=PATH) == things
+    assert check_classes(facts_of(59), facts_of(59), path=PATH).name == "pascal_context"
+    with pytest.raises(UserError, match="21 classes"):
+        check_classes(facts_of(21), DataFacts("things", names[1:], ((0, 0, 0),) * 20), path=PATH)
+    with pytest.raises(UserError, match="class 0 = 'aeroplane'"):
+        check_classes(facts_of(59), DataFacts("things", tuple(map(str, range(59))), ((0, 0, 0),) * 59), path=PATH)

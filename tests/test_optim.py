@@ -61,3 +61,37 @@ def test_a_frozen_backbone_leaves_one_group() -> None:
 def test_a_rate_that_is_not_positive_is_refused() -> None:
     with pytest.raises(UserError, match=r"optim\.lr=0"):
         SGDPoly(lr=0).build(Tiny(), global_batch=16, total_steps=10)
+
+
+def steps(optim: SGDPoly, count: int = 3, **arguments: bool) -> tuple[torch.optim.SGD, list[torch.Tensor]]:
+    torch.manual_seed(0)
+    model = Tiny()
+    optimizer, schedule = optim.build(model, global_batch=16, total_steps=10, **arguments)
+    for _ in range(count):
+        optimizer.zero_grad()
+        model.head(model.backbone(torch.ones(4, 2))).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+    return optimizer, [value.detach() for value in model.parameters()]
+
+
+def test_a_fused_step_is_the_same_step() -> None:
+    fused, plain = steps(SGDPoly(lr=0.1)), steps(SGDPoly(lr=0.1, fused=False))
+    assert [group["fused"] for group in fused[0].param_groups] == [True, True]
+    assert [group["fused"] for group in plain[0].param_groups] == [False, False]
+    for a, b in zip(fused[1], plain[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+
+
+def test_clipped_gradients_in_mixed_precision_are_not_fused() -> None:
+    optimizer, _ = steps(SGDPoly(), clipped_in_mixed_precision=True)
+    assert not any(group["fused"] for group in optimizer.param_groups)
+    with pytest.raises(UserError, match=r"optim\.fused=true.*gradient_clip_val"):
+        steps(SGDPoly(fused=True), clipped_in_mixed_precision=True)
+
+
+def test_a_checkpoint_does_not_decide_how_a_step_is_made() -> None:
+    plain, _ = steps(SGDPoly(fused=False))
+    fused, _ = steps(SGDPoly())
+    fused.load_state_dict(plain.state_dict())
+    assert [(group["fused"], group["foreach"]) for group in fused.param_groups] == [(True, False)] * 2

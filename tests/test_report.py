@@ -1,8 +1,10 @@
 import json
 import re
+import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,195 +13,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastfcn.data.scenes import Scenes
-from fastfcn.errors import UserError
 from fastfcn.metrics import BoundaryIoU
 from fastfcn.models.fastfcn import FastFCN
-from fastfcn.report import read_runs, tables
-from fastfcn.report.comparison import check_comparable, differing_settings, references
-from fastfcn.report.contents import Report, Timing
-from fastfcn.report.costs import Costs
+from fastfcn.report import tables
+from fastfcn.report.costs import timed
 from fastfcn.report.figure import choose, hard_pixels
-from fastfcn.report.findings import brackets, findings
-from fastfcn.report.origin import origin
-from fastfcn.report.runs import Run, labels
-from fastfcn.timing import Latency
+from fastfcn.report.measuring import representatives
 from fastfcn.types import IGNORE_INDEX, Batch, DataFacts, SegmentationOutput
-from tests import scripts
+from tests import fake_runs, scripts
 
 FACTS = DataFacts("toy", ("ground", "wall", "wire"), ((0, 0, 0), (255, 0, 0), (0, 255, 0)), ("wire",))
-
-
-def config(**changes: Any) -> dict[str, Any]:
-    """A resolved configuration of a run, as far as the report looks at it."""
-    content: dict[str, Any] = {
-        "seed": 0,
-        "model": {"width": 1},
-        "backbone": {"depth": 18, "output_stride": 32},
-        "head": {"kernel_size": 3},
-        "data": {
-            "dataset": {"_target_": "x", "seed": 0, "counts": {"train": 8, "test": 4}, "cache_dir": "a"},
-            "batch_size": 4,
-            "crop_size": 64,
-            "whole_eval": False,
-        },
-        "trainer": {"max_epochs": 8, "default_root_dir": "here"},
-    }
-    for key, value in changes.items():
-        *parents, last = key.split("__")
-        node = content
-        for parent in parents:
-            node = node[parent]
-        node[last] = value
-    return content
-
-
-def write_run(
-    directory: Path, upsample: str, *, seed: int = 0, head: str = "encoding", backbone: str = "resnet18", **changes: Any
-) -> Path:
-    """A run directory as train.py leaves it, with an empty checkpoint."""
-    (directory / "checkpoints").mkdir(parents=True)
-    (directory / "checkpoints" / "best.ckpt").touch()
-    results = {
-        "choices": {"head": head, "upsample": upsample, "backbone": backbone, "data": "scenes"},
-        "best_checkpoint": str(directory / "checkpoints" / "best.ckpt"),
-        "test": {"pixAcc": 0.5, "mIoU": 0.25, "IoU": {"ground": 0.5, "wall": None}},
-    }
-    (directory / "results.json").write_text(json.dumps(results))
-    (directory / "config.yaml").write_text(json.dumps(config(seed=seed, **changes)))  # JSON is YAML
-    (directory / "overrides.yaml").write_text(f'- "upsample={upsample}"\n')
-    return directory
-
-
-def run(upsample: str, *, seed: int = 0, head: str = "encoding", backbone: str = "resnet18", **changes: Any) -> Run:
-    place = Path(f"runs/{upsample}-{seed}")
-    return Run(place, head, upsample, backbone, seed, {"test": {}}, place, config(**changes), [], {})
-
-
-def test_runs_come_in_the_papers_order(tmp_path: Path) -> None:
-    for index, (backbone, upsample, seed) in enumerate(
-        [
-            ("resnet101", "none", 0), ("resnet50", "jpu_x", 0), ("resnet50", "mine", 0), ("resnet50", "jpu", 1),
-            ("resnet50", "fpn", 0), ("resnet50", "none", 0), ("resnet50", "bilinear", 0), ("resnet50", "jpu", 0),
-        ]
-    ):  # fmt: skip
-        write_run(tmp_path / str(index), upsample, seed=seed, backbone=backbone)
-    (tmp_path / "pictures").mkdir()  # no run, and not worth a word
-    runs, incomplete = read_runs(tmp_path)
-    assert not incomplete
-    assert [(r.backbone, r.upsample, r.seed) for r in runs] == [
-        ("resnet50", "none", 0), ("resnet50", "bilinear", 0), ("resnet50", "fpn", 0), ("resnet50", "jpu", 0),
-        ("resnet50", "jpu", 1), ("resnet50", "jpu_x", 0), ("resnet50", "mine", 0), ("resnet101", "none", 0),
-    ]  # fmt: skip
-    assert runs[0].overrides == ["upsample=none"]
-
-
-def test_a_list_of_runs_and_a_moved_run(tmp_path: Path) -> None:
-    write_run(tmp_path / "elsewhere" / "a", "jpu").rename(tmp_path / "a")
-    write_run(tmp_path / "b", "none")
-    runs, _ = read_runs([tmp_path / "a", tmp_path / "b", tmp_path / "b"])
-    assert [r.upsample for r in runs] == ["none", "jpu"]
-    assert runs[1].checkpoint == tmp_path / "a" / "checkpoints" / "best.ckpt"
-
-
-@pytest.mark.parametrize(
-    ("damage", "reason"),
-    [
-        (lambda d: (d / "results.json").unlink(), "no results.json"),
-        (lambda d: (d / "results.json").write_text("{"), "damaged results.json"),
-        (lambda d: (d / "results.json").write_text('{"checkpoint": "x", "test": {}}'), "no choices and no best_check"),
-        (lambda d: (d / "checkpoints" / "best.ckpt").unlink(), "lost its checkpoint"),
-        (lambda d: (d / "config.yaml").unlink(), "no config.yaml"),
-        (
-            lambda d: (d / "results.json").write_text('{"choices": {}, "test": null, "best_checkpoint": "x"}'),
-            "not tested",
-        ),
-        (
-            lambda d: (d / "results.json").write_text('{"choices": {}, "test": {}, "best_checkpoint": null}'),
-            "no best checkpoint",
-        ),
-    ],
-)
-def test_incomplete_runs_are_left_out_with_the_reason(tmp_path: Path, damage: Any, reason: str) -> None:
-    damage(write_run(tmp_path / "bad", "jpu"))
-    with pytest.raises(UserError, match=f"no run can be reported on: .*bad .*{reason}"):
-        read_runs(tmp_path)
-    write_run(tmp_path / "good", "none")
-    runs, incomplete = read_runs(tmp_path)
-    assert [r.directory.name for r in runs] == ["good"]
-    assert [i.directory.name for i in incomplete] == ["bad"]
-    assert reason in incomplete[0].reason
-
-
-def test_no_runs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no run in it"):
-        read_runs(tmp_path)
-    with pytest.raises(UserError, match="there is no run in it"):
-        read_runs([])
-    with pytest.raises(UserError, match="there is no run in it"):
-        read_runs(None)
-    with pytest.raises(UserError, match="no such directory"):
-        read_runs(tmp_path / "missing")
-
-
-def test_labels_tell_runs_apart() -> None:
-    assert labels([run("none"), run("jpu")]) == ["none", "jpu"]
-    assert labels([run("jpu"), run("jpu", seed=1)]) == ["jpu s0", "jpu s1"]
-    assert labels([run("none", head="psp"), run("none")]) == ["psp none", "encoding none"]
-    twins = [run("jpu")._replace(directory=Path(place)) for place in ("a/x", "a/y", "b/y")]
-    assert labels(twins[:2]) == ["jpu (x)", "jpu (y)"]
-    assert labels(twins) == ["jpu (a/x)", "jpu (a/y)", "jpu (b/y)"]
-
-
-def test_reference_is_none_of_the_same_head_and_seed() -> None:
-    runs = [run("none"), run("none", seed=1), run("jpu"), run("jpu", seed=1), run("jpu", seed=2)]
-    assert references(runs) == [0, 1, 0, 1, 0]  # a reference is compared with itself
-    assert references([run("bilinear"), run("jpu"), run("none", head="psp"), run("jpu", head="psp")]) == [0, 0, 2, 2]
-
-
-def test_runs_tested_on_different_images_are_refused() -> None:
-    same = [run("none"), run("jpu", data__dataset__cache_dir="b", data__batch_size=2)]
-    check_comparable(same)
-    check_comparable([run("none"), run("jpu", data__dataset__counts={"train": 16, "test": 4})])
-    changes: dict[str, Any] = {
-        "data__dataset__seed": 1,
-        "data__dataset__counts": {"train": 8, "test": 2},
-        "data__dataset___target_": "y",
-        "data__crop_size": 32,
-        "data__whole_eval": True,
-        "trainer__limit_test_batches": 2,
-    }
-    for key, value in changes.items():
-        with pytest.raises(UserError, match="were tested on different images"):
-            check_comparable([*same, run("fpn", **{key: value})])
-
-
-def test_other_differences_between_the_runs_are_told() -> None:
-    runs = [run("none", backbone__output_stride=8), run("jpu", head__kernel_size=1, trainer__default_root_dir="there")]
-    assert differing_settings(runs) == {}
-    other = run("fpn", seed=1, trainer__max_epochs=4)
-    assert differing_settings([*runs, other]) == {"trainer.max_epochs": (8, 8, 4)}
-
-
-def test_figures_relative_to_the_reference() -> None:
-    runs = [
-        run("none")._replace(results={"test": {"pixAcc": 0.5, "mIoU": 0.25, "thin_IoU": None}}),
-        run("jpu")._replace(results={"test": {"pixAcc": 0.4, "mIoU": 0.26, "thin_IoU": 0.1}}),
-    ]
-    quality = {column.heading: column.cells for column in tables.quality(runs, [0, 0])}
-    assert quality == {
-        "pixAcc": ("50.00", "40.00 (-10.00)"), "mIoU": ("25.00", "26.00 (+1.00)"), "thin-class IoU": ("-", "10.00"),
-    }  # fmt: skip
-    costs = [
-        Costs(2_000_000, 8.0, Latency(10.0, 9.0, 12.0, 5), 8),
-        Costs(3_000_000, 2.0, Latency(5.0, 4.0, 6.0, 5), 32),
-    ]
-    expense = {column.heading: column.cells for column in tables.expense(costs, [0, 0])}
-    assert expense == {
-        "parameters (M)": ("2.00", "3.00 (×1.50)"),  # noqa: RUF001
-        "GFLOPs": ("8.00", "2.00 (×0.25)"),  # noqa: RUF001
-        "latency (ms)": ("10.00", "5.00 (×0.50)"),  # noqa: RUF001
-        "p10 to p90 (ms)": ("9.00 to 12.00", "4.00 to 6.00"),
-    }
 
 
 def test_markdown_table_is_in_line() -> None:
@@ -232,87 +55,6 @@ def test_hard_pixels_are_thin_or_near_another_class() -> None:
     assert not hard.all()
     # all of a picture of one thin class is hard, though it has no contour
     assert hard_pixels(torch.full((1, 8, 8), 2), torch.tensor([2])).all()
-
-
-def report_of(runs: Sequence[Run], *, scores: Sequence[float], milliseconds: Sequence[float]) -> Report:
-    """A report of runs with these mIoU and latencies, and no picture."""
-    return Report(
-        runs=[
-            r._replace(results={"test": {"pixAcc": 0.5, "mIoU": score, "IoU": {}}, "train_seconds": 125.2})
-            for r, score in zip(runs, scores, strict=True)
-        ],
-        names=labels(runs),
-        reference=references(runs),
-        costs=[Costs(1_000_000, 1.0, Latency(t, t, t, 5), 32) for t in milliseconds],
-        chosen=[],
-        candidates=4,
-        facts=FACTS,
-        tested=4,
-        size=(64, 64),
-        timing=Timing(1, 5, torch.device("cpu"), False),
-        incomplete=[],
-        out=Path("out"),
-        picture="figure6.png",
-    )
-
-
-def test_sentences_say_what_jpu_adds_and_costs() -> None:
-    report = report_of([run("none"), run("bilinear"), run("jpu")], scores=[0.3, 0.2, 0.4], milliseconds=[20, 4, 10])
-    best, against_none, against_bilinear, seeds = findings(report)
-    assert "mIoU `jpu` (40.00)" in best
-    assert "latency `bilinear` (4.00 ms)" in best
-    assert against_none.startswith("`jpu` against `none`: pixAcc +0.00, mIoU +10.00 points")
-    assert against_none.endswith("×0.50 the latency.")  # noqa: RUF001
-    assert "mIoU +20.00 points" in against_bilinear
-    assert against_bilinear.endswith("×2.50 the latency.")  # noqa: RUF001
-    assert "one seed" in seeds
-    assert "`upsample=none` of the same head and backbone." in brackets(report)
-
-
-def test_sentences_keep_heads_and_seeds_apart() -> None:
-    runs = [run("none"), run("jpu"), run("jpu", seed=1), run("bilinear", head="psp"), run("jpu", head="psp")]
-    report = report_of(runs, scores=[0.3, 0.4, 0.5, 0.1, 0.2], milliseconds=[1, 1, 1, 1, 1])
-    lines = findings(report)
-    assert [line.split(":")[0] for line in lines] == [
-        "encoding with resnet18",
-        "`encoding jpu s0` against `encoding none s0`",
-        "psp with resnet18",
-        "`psp jpu s0` against `psp bilinear s0`",
-    ]
-    assert "where there is none, relative to the first row of this head and backbone: `psp bilinear s0`" in brackets(
-        report
-    )
-    alone = report_of(runs[3:], scores=[0.1, 0.2], milliseconds=[1, 1])
-    assert "relative to the first row, `bilinear`: there is no run with `upsample=none`" in brackets(alone)
-
-
-def test_latencies_that_scatter_are_called_rough() -> None:
-    report = report_of([run("none"), run("fpn")], scores=[0.3, 0.4], milliseconds=[1, 1])
-    assert not any("Rough" in line for line in findings(report))
-    report.costs[1:] = [report.costs[1]._replace(latency=Latency(1.5, 1.0, 1.6, 5))]  # type: ignore[index]
-    assert any(line.startswith("Rough latencies: `fpn`,") for line in findings(report))
-
-
-def test_origin_tells_what_is_the_same_once() -> None:
-    common = {
-        "command": "python src/train.py -m sweep=demo",
-        "python": "3.11",
-        "packages": {"torch": "2", "wandb": None},
-    }
-    commits = [{"git": {"commit": letter * 40, "dirty": letter == "b"}} for letter in "ab"]
-    runs = [
-        run(name)._replace(provenance={**common, **commit}, overrides=[f"upsample={name}"])
-        for name, commit in zip(("none", "jpu"), commits, strict=True)
-    ]
-    report = report_of(runs, scores=[0.3, 0.4], milliseconds=[1, 1])
-    text = "\n".join(origin(report.runs, report.names, out=Path("out")))
-    assert text.count("sweep=demo") == 1
-    assert "none  upsample=none\njpu   upsample=jpu" in text
-    assert "Versions: Python 3.11, torch 2." in text
-    assert "Code of `none`: commit `aaaaaaaaaaaa`, clean." in text
-    assert "Code of `jpu`: commit `bbbbbbbbbbbb`, dirty" in text
-    assert "Hardware: not recorded." in text
-    assert "2 min 05 s" in text
 
 
 class Answers(nn.Module):
@@ -361,9 +103,46 @@ def test_chosen_images_tell_the_models_apart() -> None:
     assert [choice.name for choice in chosen] == ["image1", "image2"]
 
 
+class Sleeper(nn.Module):
+    """Takes a hundredth of a second."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        time.sleep(0.01)
+        return image
+
+
+def test_slow_models_are_timed_in_fewer_rounds() -> None:
+    models = cast("dict[str, FastFCN]", {"a": Sleeper(), "b": Sleeper()})
+    image = torch.zeros(1, 3, 8, 8)
+    times, unmeasured = timed(models, image, warmup=3, repeats=6, seconds=60)
+    assert (times["a"].repeats, times["b"].repeats, unmeasured) == (6, 6, 3)
+    times, unmeasured = timed(models, image, warmup=3, repeats=1000, seconds=0.1)
+    assert 3 <= times["a"].repeats == times["b"].repeats <= 5
+    assert unmeasured == 2
+    assert timed(models, image, warmup=3, repeats=1000, seconds=0)[0]["a"].repeats == 3
+    times, unmeasured = timed(models, image, warmup=0, repeats=5, seconds=0)  # nothing to judge by
+    assert (times["b"].repeats, unmeasured) == (5, 0)
+
+
+def test_one_model_stands_for_each_row() -> None:
+    rows = [fake_runs.row("none", [0.1, 0.2, 0.3]), fake_runs.row("fpn", [0.1]), fake_runs.row("jpu", [0.1, 0.2])]
+
+    def with_checkpoints(index: int, seeds: Sequence[int]) -> None:
+        runs = (run._replace(checkpoint=Path("x") if run.seed in seeds else None) for run in rows[index].runs)
+        rows[index] = rows[index]._replace(runs=tuple(runs))
+
+    assert representatives(rows) == [None, None, None]
+    with_checkpoints(0, [0, 1, 2])
+    with_checkpoints(2, [1])
+    assert [run and run.seed for run in representatives(rows)] == [1, None, 1]  # the seed that most have
+    with_checkpoints(1, [0])
+    with_checkpoints(2, [0, 1])
+    assert [run and run.seed for run in representatives(rows)] == [0, 0, 0]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tiny trainings of one sweep, and one that broke off."""
+    """Two tiny trainings; the first is there a second time as another seed, and copied; and one broke off."""
     root = tmp_path_factory.mktemp("report")
     tiny = [override for override in scripts.TINY if not override.startswith("upsample.")]
     for upsample in ("bilinear", "none"):
@@ -371,7 +150,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "train.py", *tiny, f"upsample={upsample}", f"paths.data_dir={root / 'data'}",
             f"hydra.run.dir={root / 'runs' / upsample}",
         ).check()  # fmt: skip
-    (root / "runs" / "jpu" / ".hydra").mkdir(parents=True)
+    runs = root / "runs"
+    shutil.copytree(runs / "none", runs / "deeper" / "copied")
+    shutil.copytree(runs / "none", runs / "deeper" / "seed1")
+    config = runs / "deeper" / "seed1" / "config.yaml"
+    config.write_text(re.sub(r"^seed: 0$", "seed: 1", config.read_text(), flags=re.MULTILINE))
+    fake_runs.begin_run(runs / "jpu", "jpu")
     return root
 
 
@@ -379,33 +163,67 @@ def test_report_of_trained_runs(trained: Path) -> None:
     runs, quick = trained / "runs", ("latency.warmup=0", "latency.repeats=2", "figure.images=2", "device=cpu")
     done = scripts.call("report.py", f"runs={runs}", f"out={trained / 'out'}", *quick).check()
     text = (trained / "out" / "report.md").read_text()
-    assert str(trained / "out" / "report.md") in done.out
-    assert str(trained / "out" / "figure6.png") in done.out
-    assert f"Left out: {runs / 'jpu'} has no results.json" in text
+    for file in ("report.md", "report.csv", "report_rows.csv", "report.tex", "figure6.png", "scatter.png"):
+        assert str(trained / "out" / file) in done.out
+        assert (trained / "out" / file).is_file()
+    assert f"Left out (unfinished): {runs / 'jpu'} has no results.json" in text
+    assert f"{runs / 'deeper' / 'copied'} is the same run copied" in text or f"{runs / 'none'} is the same run" in text
     assert "Left out" in done.out
 
     rows = [line for line in text.splitlines() if re.match(r"\| (none|bilinear) .* encoding ", line)]
     none, bilinear = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows)
-    assert none[:4] == ["none", "encoding", "8", "none"]
-    assert bilinear[:4] == ["bilinear", "encoding", "32", "bilinear"]
+    assert none[:5] == ["none", "encoding", "8", "none", "2"]
+    assert bilinear[:5] == ["bilinear", "encoding", "32", "bilinear", "1"]
     test = {name: json.loads((runs / name / "results.json").read_text())["test"] for name in ("none", "bilinear")}
-    assert none[5] == f"{100 * test['none']['mIoU']:.2f}"
+    assert none[6] == f"{100 * test['none']['mIoU']:.2f} ± 0.00"  # the other seed is the same training
     difference = 100 * (test["bilinear"]["mIoU"] - test["none"]["mIoU"])
-    assert bilinear[5] == f"{100 * test['bilinear']['mIoU']:.2f} ({difference:+.2f})"
+    assert bilinear[6] == f"{100 * test['bilinear']['mIoU']:.2f} ({difference:+.2f})"
     # Bilinear learns nothing, so the parameters are the same; a coarser map takes fewer operations.
-    assert bilinear[8].endswith("(×1.00)")  # noqa: RUF001
-    ratio = re.search(r"\(×(.+)\)", bilinear[9])  # noqa: RUF001
+    assert bilinear[9].endswith("(×1.00)")
+    ratio = re.search(r"\(×(.+)\)", bilinear[10])
     assert ratio is not None
     assert 0 < float(ratio[1]) < 1
 
     assert "64 x 64 pixels" in text
     assert "median of 2 predictions" in text
-    assert "upsample=bilinear" in text
     assert all(name in text for name in Scenes.facts.class_names)
     assert "The runs differ in more than the upsampler" not in text
     picture = np.asarray(Image.open(trained / "out" / "figure6.png"))
-    assert picture.shape[1] > 4 * 256  # input, truth, two predictions
+    # input, truth, and one prediction per row: not per run
+    assert 4 * 256 < picture.shape[1] < 5 * 256
     assert not (trained / "out" / ".hydra").exists()
+
+
+def test_report_without_models(trained: Path) -> None:
+    """Neither timed nor pictured: no checkpoint is opened, and what needs none is there."""
+    quick = ("latency=null", "figure=null")
+    scripts.call("report.py", f"runs={trained / 'runs'}", f"out={trained / 'light'}", *quick).check()
+    text = (trained / "light" / "report.md").read_text()
+    assert not list((trained / "light").glob("*.png"))  # there are no speeds to draw either
+    assert "GFLOPs" not in text
+    assert "± 0.00" in text
+    assert "## Missing rows" in text
+
+
+def test_data_that_are_gone_are_told(trained: Path) -> None:
+    """Checkpoints of a data set that is not on this machine: the figures are there, and why the rest is not."""
+    run = shutil.copytree(trained / "runs" / "none", trained / "strange" / "none")
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["fastfcn"]["data"]["split"] = "val"
+    content["fastfcn"]["data"]["dataset"] = {
+        "_target_": "fastfcn.data.pascal_context.PascalContext", "_partial_": True, "root": "lost/context",
+    }  # fmt: skip
+    torch.save(content, run / "checkpoints" / "best.ckpt")
+    (run / "checkpoints" / "best.ckpt.sha256").unlink()  # of the file before
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "best_checkpoint": "moved/checkpoints/best.ckpt"}))
+    done = scripts.call("report.py", f"runs={trained / 'strange'}", "device=cpu").check()
+    assert "Models could neither be counted nor pictured here" in done.out
+    told = re.search(
+        r"^- Models could neither be .*$", (trained / "strange" / "report.md").read_text(), flags=re.MULTILINE
+    )
+    assert told is not None
+    assert "lost/context" in told[0]
 
 
 def test_mistakes_in_one_sentence(trained: Path, tmp_path: Path) -> None:
@@ -416,3 +234,5 @@ def test_mistakes_in_one_sentence(trained: Path, tmp_path: Path) -> None:
     assert "candidates=1" in scripts.call("report.py", f"runs={one}", "figure.candidates=1").sentence()
     assert "device=tpu9" in scripts.call("report.py", f"runs={one}", "device=tpu9").sentence()
     assert "repeats=0" in scripts.call("report.py", f"runs={one}", "latency.repeats=0").sentence()
+    assert "latency.measure=maybe" in scripts.call("report.py", f"runs={one}", "latency.measure=maybe").sentence()
+    assert not (one / "report.md").exists()

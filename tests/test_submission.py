@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import functools
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +46,9 @@ def tree(tmp_path: Path) -> Path:
     return trees.make_ade20k_tree(tmp_path / "tree", counts={"train": 1, "val": 1, "test": 3})
 
 
-def data(tree: Path, **options: str) -> SegmentationDataModule:
+def data(tree: Path, **options: Any) -> SegmentationDataModule:
     dataset = functools.partial(ADE20K, root=tree)
-    return SegmentationDataModule(dataset, split="test", batch_size=2, crop_size=32, base_size=32, **options)  # type: ignore[arg-type]
+    return SegmentationDataModule(dataset, split="test", batch_size=2, crop_size=32, base_size=32, **options)
 
 
 def test_one_png_an_image_and_their_zip(tree: Path, tmp_path: Path) -> None:
@@ -89,6 +91,23 @@ def test_an_image_that_cannot_be_read_is_not_skipped(tree: Path, tmp_path: Path)
     (tree / "release_test/testing/ADE_test_00000002.jpg").write_bytes(trees.jpeg(np.random.default_rng(0), 40, 50))
     submission.write(trainer(tmp_path), module(), data(tree), folder=tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_full_disk(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writing is in the background, its failure is not."""
+
+    def fails(image: Image.Image, path: Path, **options: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", fails)
+        with pytest.raises(UserError) as caught:
+            submission.write(trainer(tmp_path), module(), data(tree), folder=tmp_path / "out")
+    is_one_sentence_with(caught.value, ["ADE_test_0000000", "cannot be written (No space left on device)"])
+    assert not list((tmp_path / "out.unfinished").iterdir())
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.zip").exists()
 
 
 def test_classes_that_do_not_fit(tree: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_end_of_the_output(training: Done, run_dir: Path, best: Path) -> Non
     lines = training.out.splitlines()
     assert lines[-1] == f"best checkpoint: {best}"
     assert f"results:         {run_dir / 'results.json'}" in lines
-    assert "test of encoding-jpu-resnet18 on scenes" in lines
+    assert "test of encoding-jpu-resnet18 on scenes, whole" in lines
     test = json.loads((run_dir / "results.json").read_text())["test"]
     assert set(test["IoU"]) == set(CLASS_NAMES)
     for name, value in {"pixAcc": test["pixAcc"], "mIoU": test["mIoU"], **test["IoU"]}.items():
@@ -143,7 +143,7 @@ def test_multirun_of_two(tmp_path: Path, data_dir: Path) -> None:
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     runs = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
-    assert runs == ["0_encoding-bilinear-resnet18-s0", "1_encoding-jpu-resnet18-s0"]
+    assert runs == ["encoding-bilinear-r18-os32-s0", "encoding-jpu-r18-os32-s0"]
     for run, upsample in zip(runs, ("bilinear", "jpu"), strict=True):
         results = json.loads((tmp_path / run / "results.json").read_text())
         assert results["choices"]["upsample"] == upsample

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from fastfcn.metrics import Scores, SegmentationMetrics
 from fastfcn.progress import PlainProgress
 from fastfcn.types import Batch, DataFacts, HeadOutput, Pyramid
 
@@ -78,6 +79,8 @@ class Module(pl.LightningModule):
         self.facts = FACTS
         self.score = score
         self.poison_gradients = poison_gradients
+        self.metrics = SegmentationMetrics(FACTS.num_classes)
+        self.val_scores: Scores | None = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         ce = nn.functional.cross_entropy(self.model(batch["image"]), batch["mask"])
@@ -90,10 +93,14 @@ class Module(pl.LightningModule):
             self.model.head.classifier.weight.grad.fill_(math.nan)  # type: ignore[union-attr]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return {"prediction": self.model(batch["image"]).argmax(dim=1)}
+        prediction = self.model(batch["image"]).argmax(dim=1)
+        self.metrics.update(prediction, batch["mask"])
+        return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:
         score = self.score[min(self.current_epoch, len(self.score) - 1)]
+        self.val_scores = self.metrics.compute()
+        self.metrics.reset()
         self.log_dict({"val/score": score, "val/mIoU": score}, prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

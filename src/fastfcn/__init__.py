@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 if TYPE_CHECKING:
-    from fastfcn.checkpoint import build_model, load_model
+    from fastfcn.checkpoint import build_data, build_model, load_model
     from fastfcn.official import load_official
 
-__all__ = ["build_model", "load_model", "load_official"]
+__all__ = ["build_data", "build_model", "load_model", "load_official"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastfcn.errors import UserError
+from fastfcn.metrics import Scores
 from fastfcn.pictures import Example, denormalise, figure_rows, save_png
 from fastfcn.summary import summarise
-from fastfcn.tracking import log_config, log_picture
-from fastfcn.types import Batch
+from fastfcn.tracking import log_config, log_predictions, log_table
+from fastfcn.types import Batch, DataFacts
 
 
 class DrawPredictions(Callback):
@@ -56,19 +58,42 @@ class DrawPredictions(Callback):
         if missing <= 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(outputs, Mapping), "the validation step returns its prediction"
-        for image, truth, prediction in zip(
-            batch["image"][:missing], batch["mask"][:missing], outputs["prediction"][:missing], strict=True
+        for image, truth, prediction, name in zip(
+            batch["image"][:missing],
+            batch["mask"][:missing],
+            outputs["prediction"][:missing],
+            batch["name"][:missing],
+            strict=True,
         ):
-            self._examples.append(Example(denormalise(image), truth.cpu().numpy(), (prediction.cpu().numpy(),)))
+            self._examples.append(Example(denormalise(image), truth.cpu().numpy(), (prediction.cpu().numpy(),), name))
 
     @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._examples:
             return
-        rgb = figure_rows(self._examples, facts=pl_module.facts)  # type: ignore[arg-type]
+        facts: DataFacts = pl_module.facts  # type: ignore[assignment]
+        rgb = figure_rows(self._examples, facts=facts)
         name = f"epoch_{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else "validation"
         save_png(rgb, self.directory / f"{name}.png")
-        log_picture(trainer.loggers, "val/predictions", rgb, trainer.global_step)
+        log_predictions(
+            trainer.loggers, "val/predictions", self._examples, facts=facts, picture=rgb, step=trainer.global_step
+        )
+
+
+class LogClasses(Callback):
+    """Logs the IoU of every class as a table after each validation, ``val/IoU``; its file holds the last one."""
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        scores: Scores | None = pl_module.val_scores  # type: ignore[assignment]
+        facts: DataFacts = pl_module.facts  # type: ignore[assignment]
+        if trainer.sanity_checking or scores is None:
+            return
+        rows = [
+            [name, None if math.isnan(iou) else iou]
+            for name, iou in zip(facts.class_names, scores.iou.tolist(), strict=True)
+        ]
+        log_table(trainer.loggers, "val/IoU", ["class", "IoU"], rows, trainer.global_step)
 
 
 class ShowSummary(Callback):

@@ -1,18 +1,17 @@
-"""Models from names and from checkpoint files."""
+"""Models and data from names and from checkpoint files."""
 
 from __future__ import annotations
 
 import copy
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -20,7 +19,8 @@ from fastfcn.cli import explain
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
-from fastfcn.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from fastfcn.own_entry import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from fastfcn.plain_files import ORIGINAL_KEY, Behind, best_score, load_plain, what_is_behind
 from fastfcn.types import DataFacts
 
 
@@ -34,6 +34,9 @@ class Checkpoint(NamedTuple):
         weights: entries of the model.
         epoch: the epoch that it was written in, counted from 0.
         resumable: whether it holds the optimizer's state too.
+        behind: optimizer steps and whole epochs; in the midst of an epoch that number is `epoch`.
+        score: the best (pixAcc + mIoU) / 2 of the training so far, where the file tells it.
+        unused: entries of a checkpoint of the original code that its model never reads, under their names.
     """
 
     model_config: dict[str, Any]
@@ -42,6 +45,9 @@ class Checkpoint(NamedTuple):
     weights: dict[str, torch.Tensor]
     epoch: int
     resumable: bool = False
+    behind: Behind = Behind()
+    score: float | None = None
+    unused: Mapping[str, torch.Tensor] = {}
 
 
 def config_dir() -> Path:
@@ -79,14 +85,36 @@ def build_model(
     chosen = [f"backbone={backbone}"] if backbone in known else ["backbone=timm", f"backbone.name={backbone}"]
     chosen += [f"upsample={upsample}", f"head={head}"]
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose("train", overrides=[*chosen, *overrides])
+        config = _composed([*chosen, *overrides])
         if weights is not None:
             config.backbone.weights = str(weights)
         model: FastFCN = instantiate(config.model, num_classes=num_classes)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
     return model
+
+
+def build_data(name: str = "scenes", *, overrides: Sequence[str] = ()) -> SegmentationDataModule:
+    """Build the DataModule of an option of conf/data, as ``train.py`` does; nothing is read before it is asked for.
+
+    Args:
+        name: an option of conf/data.
+        overrides: further Hydra overrides, e.g. ``["data.batch_size=4"]``.
+
+    Raises:
+        UserError: a name or a key that does not exist, or a value that is missing or makes no sense.
+    """
+    try:
+        config = _composed([f"data={name}", *overrides]).data
+        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # what is missing shows now
+        return cast("SegmentationDataModule", instantiate(config))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -98,12 +126,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; a run leaves its own in <run directory>/checkpoints/.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        # torch's first sentence says what is wrong, the rest is advice on its options; some errors have only a name.
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0].rstrip(".: ")
-        raise UserError(f"{path} is no checkpoint: damaged, or not of plain types alone ({reason}).") from error
+    content = load_plain(path)
     own = content.get(CHECKPOINT_KEY) if isinstance(content, Mapping) else None
     if not isinstance(own, Mapping):
         raise UserError(f"{path} was not written by this project: it has no entry {CHECKPOINT_KEY!r}.")
@@ -118,8 +141,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             palette=tuple((r, g, b) for r, g, b in own["facts"]["palette"]),
             thin_classes=tuple(own["facts"]["thin_classes"]),
         )
-        prefix = "model."
-        weights = {n.removeprefix(prefix): v for n, v in content["state_dict"].items() if n.startswith(prefix)}
+        weights = {n.removeprefix("model."): v for n, v in content["state_dict"].items() if n.startswith("model.")}
         return Checkpoint(
             model_config=dict(own["model"]),
             data_config=dict(own["data"]),
@@ -127,11 +149,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             weights=weights,
             epoch=int(content.get("epoch", 0)),
             resumable="optimizer_states" in content,
+            behind=what_is_behind(content),
+            score=best_score(content),
+            unused=dict(content.get(ORIGINAL_KEY, {}).get("unused", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{path} is incomplete ({type(error).__name__}: {error}): take another checkpoint of the run."
-        ) from error
+        raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}): take another of the run.") from error
 
 
 def load_model(path: str | Path, *, trusted: Sequence[str] = ("fastfcn",)) -> FastFCN:
@@ -171,8 +194,7 @@ def unfilled_model(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn
     config = copy.deepcopy(checkpoint.model_config)
     if isinstance(config.get("backbone"), dict) and "weights" in config["backbone"]:
         config["backbone"]["weights"] = None  # they come from the checkpoint
-    model: FastFCN = _build(config, trusted, nn.Module, num_classes=checkpoint.facts.num_classes)
-    return model
+    return cast("FastFCN", _build(config, trusted, nn.Module, num_classes=checkpoint.facts.num_classes))
 
 
 def datamodule_from_checkpoint(
@@ -190,10 +212,8 @@ def datamodule_from_checkpoint(
     """
     if not checkpoint.data_config:
         raise UserError("the checkpoint does not tell what data it was trained on: choose some by data=...")
-    datamodule: SegmentationDataModule = _build(
-        {**checkpoint.data_config, **({} if split is None else {"split": split})}, trusted, object
-    )
-    return datamodule
+    config = checkpoint.data_config if split is None else {**checkpoint.data_config, "split": split}
+    return cast("SegmentationDataModule", _build(config, trusted, object))
 
 
 def _build(config: dict[str, Any], trusted: Sequence[str], kind: type, **arguments: object) -> Any:

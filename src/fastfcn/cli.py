@@ -8,19 +8,20 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
+from fastfcn import launch, signals
 from fastfcn.errors import UserError
 
 #: Exit code for a user's mistake, as argparse has it.
 USAGE = 2
-
-#: Exit code after Ctrl-C, as shells have it.
-INTERRUPTED = 130
 
 #: Set in the environment, and so in the processes that DDP starts, while mistakes are told in one sentence.
 ONE_SENTENCE = "FASTFCN_ONE_SENTENCE"
 
 #: What gloo says in a process whose neighbour has ended.
 CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+
+#: By which Hydra is told to sweep, or to do something else than to run.
+_MODES = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "-h", "--help", "--hydra-help")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,6 +32,12 @@ def run(main: Callable[[], object]) -> None:
 
     With ``HYDRA_FULL_ERROR=1`` in the environment every error keeps its traceback.
     """
+    launch.agree()
+    arguments = sys.argv[1:]
+    sweeps = any(item.startswith("sweep=") and item != "sweep=null" for item in arguments)
+    if sweeps and not any(item in _MODES or item.startswith("hydra.mode=") for item in arguments):
+        # The sweep's file says so too; but where something else is wrong, Hydra would complain of commas instead.
+        sys.argv.append("--multirun")
     if os.environ.get("HYDRA_FULL_ERROR") == "1" and not os.environ.get(ONE_SENTENCE):
         main()
         return
@@ -50,13 +57,17 @@ def one_sentence(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
+            sys.exit(signals.INTERRUPTED)
+        except signals.Stopped as stopped:
+            sys.exit(stopped.code)
         except Exception as error:
             sentence = explain(error) if os.environ.get(ONE_SENTENCE) else None
             if sentence is not None:
                 line = f"error: {sentence}"
             elif "LOCAL_RANK" in os.environ and any(words in str(error) for words in CONNECTION_LOST):
                 line = "stopped: another process of this run has ended, its own message says why."
+                if signals.asked():  # this one would have ended too
+                    sys.exit(signals.exit_code(signals.asked()))
             else:
                 raise
             sys.stdout.flush()

@@ -16,17 +16,27 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "seed": int,
     "output_stride": int,
     "head_kernel_size": int,
+    "fit": bool,
     "test": bool,
+    "fine_tune": bool,
     "channels_last": bool,
     "compile": bool,
+    "activation_checkpointing": bool | list[str],
     "deterministic": bool | typing.Literal["warn"],
+    "num_classes": int,
+    "repeats": int,
+    "seconds": float,
+    "warmup_seconds": float,
+    "matrix_side": int | None,
     "prepare.check": bool,
     "prepare.workers": int | None,
     "errors": bool,
     "count": int,
     "candidates": int,
+    "latency.measure": bool | typing.Literal["auto"],
     "latency.warmup": int,
     "latency.repeats": int,
+    "latency.seconds": float,
     "figure.images": int,
     "figure.candidates": int,
 }
@@ -49,7 +59,7 @@ def check_types(config: Mapping[str, Any]) -> None:
     wrong = [*_wrong_targets(config, "")]
     for path, hint in SCRIPT_KEYS.items():
         *groups, key = path.split(".")
-        section = functools.reduce(lambda node, group: node.get(group, {}), groups, config)
+        section = functools.reduce(lambda node, group: node.get(group) or {}, groups, config)
         wrong += _wrong_values(section, {key: hint}, "".join(f"{group}." for group in groups))
     if wrong:
         # Interpolation copies a value to longer keys, backbone.depth to model.backbone.depth: name the short one.

@@ -9,15 +9,20 @@ import torch
 
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.errors import UserError
-from fastfcn.module import CHECKPOINT_KEY, own_entry
 from fastfcn.official import read_official, to_official
+from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
+from fastfcn.plain_files import ORIGINAL_KEY
+from fastfcn.whole_files import replacing
 
 #: What a file can become, and the end of its name.
 SUFFIXES = {"ckpt": ".ckpt", "official": ".pth.tar"}
 
 
 def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | None = None) -> Path:
-    """Write a checkpoint in the other form; weights, auxiliary head and classes are kept, the optimizer is not.
+    """Write a checkpoint in the other form.
+
+    Weights, auxiliary head, classes, epoch and best score are kept, and there and back nothing of them changes; the
+    optimizer's state is not.
 
     Args:
         ckpt_path: A checkpoint of this project.
@@ -45,13 +50,8 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
     if target.exists():
         raise UserError(f"{target} is there already: delete it, or choose another name by out=...")
     content = _as_ckpt(path) if to == "ckpt" else _as_official(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
+    with replacing(target) as unfinished:
         torch.save(content, unfinished)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
     print(f"written: {target}")
     return target
 
@@ -63,9 +63,14 @@ def _as_ckpt(path: Path) -> dict[str, Any]:
         "epoch": checkpoint.epoch,
         "state_dict": {f"model.{name}": value for name, value in checkpoint.weights.items()},
         CHECKPOINT_KEY: own_entry(config, checkpoint.facts),
+        ORIGINAL_KEY: {"score": checkpoint.score, "unused": dict(checkpoint.unused)},
     }
 
 
 def _as_official(path: Path) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
-    return {"epoch": checkpoint.epoch, "state_dict": to_official(checkpoint, path=path), "best_pred": 0.0}
+    return {
+        "epoch": checkpoint.epoch + 1,  # the original counts those that are done
+        "state_dict": to_official(checkpoint, path=path),
+        "best_pred": checkpoint.score or 0.0,
+    }

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
-from torch import distributed
+import torch
+from torch import Tensor
 from typing_extensions import override
 
+from fastfcn.agreement import gathered_objects
 from fastfcn.metrics import confusion
-from fastfcn.types import Batch
+from fastfcn.types import IGNORE_INDEX, Batch
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -55,13 +57,23 @@ class ImageCounts:
 
 
 class CountImages(pl.Callback):
-    """Counts each test image by itself; `result` holds all of them when the test is over, in every process."""
+    """Counts each test image by itself.
+
+    Attributes:
+        result: All images when the test is over, in every process; None before.
+        elsewhere: (C,) pixels without a label that are predicted as a class, over all images; they are in no other
+            count. In Pascal Context with 59 classes these are the background.
+    """
 
     def __init__(self, num_classes: int) -> None:
         self._num_classes = num_classes
-        self._counted: list[tuple[str, Int64Array]] = []
-        self._matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+        # On the device until the test is over: reading a number makes a GPU wait for its next image.
+        self._names: list[str] = []
+        self._counted: list[Tensor] = []  # (3, C) an image
+        self._matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self._elsewhere = torch.zeros(num_classes, dtype=torch.int64)
         self.result: ImageCounts | None = None
+        self.elsewhere = np.zeros(num_classes, dtype=np.int64)
 
     @override
     def on_test_batch_end(
@@ -74,17 +86,25 @@ class CountImages(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         for name, prediction, mask in zip(batch["name"], outputs["prediction"], batch["mask"], strict=True):
-            matrix = confusion(prediction, mask, self._num_classes).cpu().numpy()
-            self._counted.append((name, np.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)])))
-            self._matrix += matrix
+            matrix = confusion(prediction, mask, self._num_classes)
+            self._names.append(name)
+            self._counted.append(torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)]))
+            self._matrix = self._matrix.to(matrix.device) + matrix
+            unlabelled = torch.where(mask == IGNORE_INDEX, 0, IGNORE_INDEX)  # as if it alone had a label, the first
+            self._elsewhere = (
+                self._elsewhere.to(matrix.device) + confusion(prediction, unlabelled, self._num_classes)[0]
+            )
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        parts: list[Any] = [(self._counted, self._matrix)]
-        if distributed.is_available() and distributed.is_initialized():
-            parts = [None] * distributed.get_world_size()
-            distributed.all_gather_object(parts, (self._counted, self._matrix))
-        counted = dict(sorted(pair for part, _ in parts for pair in part if pair))
-        counts = np.stack(list(counted.values()), axis=1)
-        matrix = np.sum([matrix for _, matrix in parts], axis=0)
-        self.result = ImageCounts(tuple(counted), counts[0], counts[1], counts[2], matrix)
+        counted = torch.stack(self._counted).cpu().numpy() if self._counted else ()
+        own = (
+            list(zip(self._names, counted, strict=True)), self._matrix.cpu().numpy(), self._elsewhere.cpu().numpy(),
+        )  # fmt: skip
+        parts = gathered_objects(own)
+        found = {name: counts for part, *_ in parts for name, counts in part}
+        names = sorted(found)
+        counts = np.stack([found[name] for name in names], axis=1)
+        matrix = np.sum([matrix for _, matrix, _ in parts], axis=0)
+        self.elsewhere = np.sum([elsewhere for *_, elsewhere in parts], axis=0)
+        self.result = ImageCounts(tuple(names), counts[0], counts[1], counts[2], matrix)

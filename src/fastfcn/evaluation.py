@@ -19,11 +19,15 @@ from fastfcn.inference import Direct, Inference
 from fastfcn.module import SegmentationModule
 from fastfcn.official import read_official
 from fastfcn.results import percent
-from fastfcn.types import DataFacts
+from fastfcn.statistics import miou_with_background
+from fastfcn.types import UNKNOWN_DATA, DataFacts
 
 
-def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> None:
+def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> DataFacts:
     """Refuse to score a model on a data set whose classes it was not trained for.
+
+    Returns:
+        What the model was trained on; the data where a checkpoint of the original code does not tell.
 
     Raises:
         UserError: another number of classes, or other names; the first difference is named.
@@ -33,12 +37,15 @@ def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> N
             f"{path} was trained on {trained.num_classes} classes ({trained.name}), {data.name} has "
             f"{data.num_classes}: choose the data that fits, or another checkpoint."
         )
+    if trained.name == UNKNOWN_DATA:  # nothing is known of the names
+        return data
     for index, (ours, theirs) in enumerate(zip(trained.class_names, data.class_names, strict=True)):
         if ours != theirs:
             raise UserError(
                 f"{path} was trained with class {index} = {ours!r} ({trained.name}), in {data.name} it is {theirs!r}: "
                 "choose the data that fits, or another checkpoint."
             )
+    return trained
 
 
 def read_model(ckpt_path: str | None, official: str | None) -> tuple[str, Checkpoint]:
@@ -107,16 +114,19 @@ def choose_inference(datamodule: SegmentationDataModule, make: partial[Inference
     """The protocol of an evaluation, and the loader's part in it.
 
     Args:
-        datamodule: the data; its `whole_eval` becomes what the protocol wants.
+        datamodule: the data; its `whole_test` becomes what the protocol wants, validation stays as it is.
         make: makes the protocol, with the DataModule's sizes where those of its own are None; None is one pass on what
-            the DataModule gives.
+            the DataModule gives. Windows are of the training crop's size, as the original's; of the base size where the
+            DataModule says that images are evaluated whole, for its crop is small for speed then and no window of it
+            shows what the model knows.
     """
     if make is None:
         return Direct(whole=datamodule.whole_eval)
-    sizes = {"base_size": datamodule.base_size, "crop_size": datamodule.crop_size}
-    wanted = [key for key in sizes if key in make.keywords and make.keywords[key] is None]
-    chosen = make(**{key: sizes[key] for key in wanted})
-    datamodule.whole_eval = chosen.whole
+    window = datamodule.base_size if datamodule.whole_eval else datamodule.crop_size
+    known = {"base_size": datamodule.base_size, "crop_size": window, "whole": datamodule.whole_eval}
+    wanted = [key for key in known if key in make.keywords and make.keywords[key] is None]
+    chosen = make(**{key: known[key] for key in wanted})
+    datamodule.whole_test = chosen.whole
     return chosen
 
 
@@ -143,14 +153,17 @@ def run(
     trainer.callbacks.extend((counting, extremes))  # type: ignore[attr-defined]
     trainer.test(module, datamodule=datamodule, verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
+    skipped = results.all_skipped(datamodule.skipped)
     if trainer.is_global_zero:
-        protocol = module.inference.settings()
+        protocol = module.protocol()
         results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}, {protocol['protocol']}")
         kept = {"checkpoint": str(source), "split": split, "inference": protocol, split: figures}
-        path = results.save(run_dir, results.with_skipped(kept, datamodule.skipped))
+        path = results.save(run_dir, results.with_skipped(kept, skipped))
         about = {"checkpoint": str(source), "data": datamodule.facts.name, "split": split, "inference": protocol}
         assert counting.result is not None, "a test run has ended"
         more: dict[str, Any] = {name: figures[name] for name in ("boundary_IoU", "thin_IoU") if name in figures}
+        if datamodule.facts.name == "pascal_context" and datamodule.facts.num_classes == 59:
+            more["mIoU_60"] = miou_with_background(counting.result, counting.elsewhere)
         found = evaluation_report.write(
             Path(run_dir),
             counts=counting.result,

@@ -16,6 +16,7 @@ from fastfcn.errors import UserError
 from fastfcn.results import percent
 from fastfcn.statistics import DRAWS, LEVEL, Interval, compare, figures, intervals
 from fastfcn.types import DataFacts
+from fastfcn.whole_files import write_text
 
 JSON_FILE, TEXT_FILE, COMPARISON_FILE = "evaluation.json", "evaluation.md", "comparison.json"
 
@@ -83,9 +84,8 @@ def write(
         "confusion": counts.matrix.tolist(),
         "images": counts.as_dict(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / JSON_FILE, json.dumps(content) + "\n")
-    _write(folder / TEXT_FILE, _text(about, found, further, classes, counts, facts))
+    write_text(folder / JSON_FILE, json.dumps(content) + "\n")
+    write_text(folder / TEXT_FILE, _text(about, found, further, classes, counts, facts))
     return found
 
 
@@ -165,20 +165,12 @@ def compare_files(paths: Sequence[str | Path], *, run_dir: str | Path) -> None:
         "figures": {name: {**row._asdict(), "difference": row.difference._asdict()} for name, row in found.items()},
     }
     folder = Path(run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / COMPARISON_FILE, json.dumps(content, indent=2) + "\n")
+    write_text(folder / COMPARISON_FILE, json.dumps(content, indent=2) + "\n")
     print(f"comparison: {folder / COMPARISON_FILE}")
 
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _text(

@@ -9,14 +9,15 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from typing_extensions import override
 
+from fastfcn.agreement import gathered_objects
 from fastfcn.counts import Int64Array
 from fastfcn.errors import UserError
 from fastfcn.inference import Inference, Model
 from fastfcn.metrics import confusion, scores
-from fastfcn.pictures import Example, denormalise, figure_rows, save_png
+from fastfcn.pictures import Example, denormalise, figure_rows, save_figure, save_png
 from fastfcn.report.figure import hard_pixels
 from fastfcn.types import IGNORE_INDEX, Batch, DataFacts
 
@@ -77,13 +78,14 @@ class KeepExtremes(pl.Callback):
     ) -> None:
         samples = zip(batch["name"], batch["image"], batch["mask"], outputs["prediction"], strict=True)
         for name, image, mask, prediction in samples:
-            miou = float(scores(confusion(prediction, mask, self._facts.num_classes)).miou)
+            contours = hard_pixels(mask[None], self._thin.to(mask.device))[0]
+            wrong = ((prediction != mask) & contours).sum() / contours.sum().clamp(min=1)
+            own = scores(confusion(prediction, mask, self._facts.num_classes)).miou
+            miou, errors = torch.stack([own, wrong.double()]).tolist()  # the one time that a GPU is waited for
             if np.isnan(miou):  # nothing of it is labelled
                 continue
             self._offer("worst", -miou, name, image, mask, prediction)
             self._offer("best", miou, name, image, mask, prediction)
-            contours = hard_pixels(mask[None], self._thin.to(mask.device))[0]
-            errors = float(((prediction != mask) & contours).sum() / contours.sum().clamp(min=1))
             along = torch.where(contours, mask, IGNORE_INDEX)
             self._offer("boundaries", errors, name, image, along, prediction)
 
@@ -95,10 +97,7 @@ class KeepExtremes(pl.Callback):
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        parts: list[Any] = [self._kept]
-        if distributed.is_available() and distributed.is_initialized():
-            parts = [None] * distributed.get_world_size()
-            distributed.all_gather_object(parts, self._kept)
+        parts = gathered_objects(self._kept)
         if not trainer.is_global_zero:
             return
         for kind in self._kept:
@@ -207,7 +206,6 @@ def draw_confusion(matrix: Int64Array, facts: DataFacts, path: Path) -> None:
         facts: Names of the classes.
         path: The PNG to write.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     wrong = matrix - np.diag(matrix.diagonal())
@@ -217,7 +215,6 @@ def draw_confusion(matrix: Int64Array, facts: DataFacts, path: Path) -> None:
     names = [facts.class_names[index] for index in chosen]
     side = 2.5 + 0.24 * len(chosen)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     image = axes.imshow(np.sqrt(shares), cmap="viridis", vmin=0, vmax=10)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
@@ -225,5 +222,4 @@ def draw_confusion(matrix: Int64Array, facts: DataFacts, path: Path) -> None:
     axes.set(xlabel="predicted", ylabel="labelled")
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label="% of the label's pixels")
     bar.set_ticks(list(np.sqrt([0, 1, 5, 10, 25, 50, 100])), labels=["0", "1", "5", "10", "25", "50", "100"])
-    figure.canvas.draw()
-    save_png(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy(), path)  # type: ignore[attr-defined]
+    save_figure(figure, path)

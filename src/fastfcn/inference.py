@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol, get_args
+from itertools import islice
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from fastfcn.errors import UserError
 from fastfcn.models.layers import resize
-from fastfcn.types import BLACK, SegmentationOutput
+from fastfcn.types import SegmentationOutput
+from fastfcn.windows import Canvas, Fusion, Scorer, Window, grid, resized_rows
 
 #: (B, 3, h, w) -> logits (B, C, h, w), or an output that has them.
 Model = Callable[[Tensor], Tensor | SegmentationOutput]
 
-#: How the answers of windows, mirror images and scales become one.
-Fusion = Literal["exp_sum", "softmax"]
-
 #: Of the paper's figures, in pixels.
 PAPER_BASE_SIZE, PAPER_CROP_SIZE = 520, 480
-
 #: Bytes of full-size scores that `predict` holds at a time.
 STRIPE_BYTES = 1 << 28
 
@@ -36,9 +34,13 @@ class Inference(Protocol):
 
     Attributes:
         whole: Whether it wants whole images; else the loader's centre crops.
+        coarse: Whether logits at the head's resolution will do, which it resizes itself.
+        fixed: Whether it asks for few shapes alone, each of which is worth compiling for.
     """
 
     whole: bool
+    coarse: bool
+    fixed: bool
 
     def predict(self, model: Model, image: Tensor) -> Tensor:
         """(B, 3, H, W), normalised -> class ids (B, H, W)."""
@@ -51,15 +53,27 @@ class Direct:
     """One forward pass on the image as it comes.
 
     Args:
-        whole: On whole images at their own size; else on centre crops, as the original validates during training.
+        whole: On whole images, as None is; else on centre crops, as the original validates during training.
+        optimize: The model is to be rewritten for speed before it is asked; see `fastfcn.optimize`.
     """
 
-    def __init__(self, *, whole: bool) -> None:
-        self.whole = whole
+    coarse = False
+    fixed = False
+
+    def __init__(self, *, whole: bool | None = None, optimize: bool = False) -> None:
+        self.whole = True if whole is None else whole
+        self.optimize = optimize
 
     def predict(self, model: Model, image: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised -> class ids (B, H, W)."""
-        return _logits(model(image)).argmax(1)
+        """(B, 3, H, W), normalised -> class ids (B, H, W); UserError where the memory does not hold one pass."""
+        try:
+            return _classes(_logits(model(image)))
+        except torch.OutOfMemoryError as error:
+            height, width = image.shape[-2:]
+            raise UserError(
+                f"An image of {width} x {height} pixels does not fit into the device's memory in one pass: choose "
+                "inference=slide, whose memory does not grow with the image, or trainer=cpu."
+            ) from error
 
     def settings(self) -> dict[str, Any]:
         """What belongs beside a figure that was measured so."""
@@ -81,12 +95,16 @@ class SlidingWindow:
             `softmax`: the mean of all the softmax.
         windows: How many windows and mirror images go through the model together; where the device's memory does not
             hold so many, fewer do. The scores do not depend on it.
+        fixed: Fill batches up to `windows`, or the smallest of its halves, quarters, ... that holds them, so that few
+            shapes are compiled; `optimize` does so too.
+        optimize: The model is to be rewritten for speed before it is asked; see `fastfcn.optimize`.
 
     Raises:
         UserError: A value makes no sense.
     """
 
     whole = True
+    coarse = True
 
     def __init__(
         self,
@@ -97,6 +115,8 @@ class SlidingWindow:
         crop_size: int | None = None,
         fusion: Fusion = "exp_sum",
         windows: int = 8,
+        fixed: bool = False,
+        optimize: bool = False,
     ) -> None:
         if not scales or min(scales) <= 0:
             raise UserError(f"inference.scales={list(scales)}: give at least one, all of them positive.")
@@ -116,12 +136,15 @@ class SlidingWindow:
         self.stride = int(crop_size * (2.0 / 3.0))
         self.fusion = fusion
         self.windows = windows
+        self.fixed = fixed or optimize
+        self.optimize = optimize
 
+    @torch.no_grad()
     def __call__(self, model: Model, image: Tensor) -> Tensor:
-        """Scores at full size.
+        """Scores at full size; there is no gradient.
 
         Args:
-            model: Gives logits of the size of what it gets.
+            model: Gives logits of the size of what it gets, or of a lower resolution that the model would resize to it.
             image: (B, 3, H, W), normalised by the ImageNet mean and standard deviation.
 
         Returns:
@@ -134,8 +157,9 @@ class SlidingWindow:
         assert total is not None, "there is at least one scale"
         return total
 
+    @torch.no_grad()
     def predict(self, model: Model, image: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised -> class ids (B, H, W): the argmax of the scores, which never exist at full size.
+        """(B, 3, H, W), normalised -> class ids (B, H, W): the argmax of the scores, which are made in stripes.
 
         For 150 classes and an image of 4,000 x 4,000 pixels they would take 9.6 GB.
         """
@@ -146,10 +170,10 @@ class SlidingWindow:
         prediction = torch.empty((batch, height, width), dtype=torch.int64, device=image.device)
         for top in range(0, height, rows):
             stripe = slice(top, min(top + rows, height))
-            total = _stripe(scales[0], stripe, height, width)
+            total = resized_rows(scales[0], stripe, height, width)
             for scores in scales[1:]:
-                total += _stripe(scores, stripe, height, width)
-            prediction[:, stripe] = total.argmax(1)
+                total += resized_rows(scores, stripe, height, width)
+            prediction[:, stripe] = _classes(total)
         return prediction
 
     def settings(self) -> dict[str, Any]:
@@ -163,12 +187,6 @@ class SlidingWindow:
             "fusion": self.fusion,
         }
 
-    def _scales(self, model: Model, image: Tensor) -> Iterator[Tensor]:
-        """Scores (B, C, h, w) at each scale's size."""
-        for scale in self.scales:
-            scores = self._slide(model, resize(image, self.size_at(scale, *image.shape[-2:])))
-            yield scores if self.fusion == "exp_sum" else scores / len(self.scales)
-
     def size_at(self, scale: float, height: int, width: int) -> tuple[int, int]:
         """Height and width of an image at a scale: the long side as asked, the short one rounded."""
         long = math.ceil(self.base_size * scale)
@@ -178,45 +196,41 @@ class SlidingWindow:
 
     def grid(self, side: int) -> list[int]:
         """Where the windows along a side begin; the last one may stick out."""
-        return [index * self.stride for index in range(math.ceil(max(side - self.crop_size, 0) / self.stride) + 1)]
+        return grid(side, crop_size=self.crop_size, stride=self.stride)
 
-    def _slide(self, model: Model, image: Tensor) -> Tensor:
-        """The mean of the windows' answers: (B, 3, h, w) -> (B, C, h, w)."""
-        batch, _, height, width = image.shape
-        crop = self.crop_size
-        corners = [(top, left) for top in self.grid(height) for left in self.grid(width)]
-        bottom, right = corners[-1]
-        padded = _padded(image, bottom + crop, right + crop)
-        total: Tensor | None = None
-        count = torch.zeros((1, 1, bottom + crop, right + crop), device=image.device)
-        together = max(1, self.windows // (batch * (2 if self.flip else 1)))
-        for first in range(0, len(corners), together):
-            chosen = corners[first : first + together]
-            crops = torch.cat([padded[:, :, top : top + crop, left : left + crop] for top, left in chosen])
-            for (top, left), answer in zip(chosen, self._answers(model, crops).split(batch), strict=True):
-                if total is None:
-                    total = answer.new_zeros((batch, answer.shape[1], *count.shape[-2:]))
-                total[:, :, top : top + crop, left : left + crop] += answer
-                count[:, :, top : top + crop, left : left + crop] += 1
-        assert total is not None, "there is at least one window"
-        return (total / count)[:, :, :height, :width]
+    def _scales(self, model: Model, image: Tensor) -> Iterator[Tensor]:
+        """Scores (B, C, h, w) at each scale's size, in order; the windows of all scales and images share batches."""
+        canvases = (
+            Canvas(resize(image, self.size_at(scale, *image.shape[-2:])), crop_size=self.crop_size, stride=self.stride)
+            for scale in self.scales
+        )
+        scorer = Scorer(crop_size=self.crop_size, fusion=self.fusion)
+        for window, plain, mirrored in self._answers(model, (w for canvas in canvases for w in canvas.windows())):
+            canvas = window.canvas
+            rows, columns = canvas.inside(window)
+            canvas.add(window, scorer(plain, mirrored, rows=rows, columns=columns))
+            if canvas.complete:
+                scores = canvas.mean()
+                yield scores if self.fusion == "exp_sum" else scores.div_(len(self.scales))
 
-    def _answers(self, model: Model, crops: Tensor) -> Tensor:
-        """What windows (N, 3, crop, crop) add to the scores: (N, C, crop, crop) float32."""
-        logits = self._forward(model, torch.cat([crops, crops.flip(3)]) if self.flip else crops)
-        if not self.flip:
-            return logits.exp() if self.fusion == "exp_sum" else logits.softmax(1)
-        plain, mirrored = logits.chunk(2)
-        mirrored = mirrored.flip(3)
-        if self.fusion == "exp_sum":
-            return (plain + mirrored).exp()
-        return (plain.softmax(1) + mirrored.softmax(1)) / 2
+    def _answers(self, model: Model, windows: Iterator[Window]) -> Iterator[tuple[Window, Tensor, Tensor | None]]:
+        """Each window with its logits (1, C, h, w) and, with `flip`, those of its mirror image."""
+        while chosen := list(islice(windows, max(1, self.windows // (2 if self.flip else 1)))):
+            crops = torch.cat([window.pixels() for window in chosen])
+            logits = self._forward(model, torch.cat([crops, crops.flip(3)]) if self.flip else crops)
+            for index, window in enumerate(chosen):
+                mirrored = logits[len(chosen) + index :][:1] if self.flip else None
+                yield window, logits[index : index + 1], mirrored
 
     def _forward(self, model: Model, x: Tensor) -> Tensor:
         """Logits of a batch, in parts that the device's memory holds."""
         while True:
             try:
-                return torch.cat([_logits(model(part)).float() for part in x.split(self.windows)])
+                parts = x.split(self.windows)
+                if len(parts) == 1:
+                    return self._ask(model, x)
+                # Copies, for the memory of an answer may be that of the next one where the model is a CUDA graph.
+                return torch.cat([self._ask(model, part).clone() for part in parts])
             except torch.OutOfMemoryError as error:
                 if self.windows == 1:
                     raise UserError(
@@ -226,25 +240,21 @@ class SlidingWindow:
                 self.windows = (self.windows + 1) // 2
                 torch.cuda.empty_cache()
 
+    def _ask(self, model: Model, x: Tensor) -> Tensor:
+        """Logits of at most `windows` crops, filled up to one of few sizes where these are `fixed`."""
+        count = len(x)
+        if self.fixed:
+            size = self.windows
+            while count <= (size + 1) // 2 < size:
+                size = (size + 1) // 2
+            x = torch.cat([x, x[-1:].expand(size - count, -1, -1, -1)])
+        return _logits(model(x))[:count].float()
+
 
 def _logits(output: Tensor | SegmentationOutput) -> Tensor:
     return output if isinstance(output, Tensor) else output.logits
 
 
-def _padded(image: Tensor, height: int, width: int) -> Tensor:
-    """Pad with black, which is not 0 once an image is normalised, at the right and at the bottom."""
-    black = torch.tensor(BLACK, dtype=image.dtype, device=image.device)[None, :, None, None]
-    padded = black.expand(len(image), -1, height, width).clone()
-    padded[:, :, : image.shape[2], : image.shape[3]] = image
-    return padded
-
-
-def _stripe(scores: Tensor, rows: slice, height: int, width: int) -> Tensor:
-    """Some rows of what `resize` would give: (B, C, h, w) -> (B, C, rows, width)."""
-    step = (scores.shape[2] - 1) / max(height - 1, 1)
-    y = torch.arange(rows.start, rows.stop, dtype=torch.float64, device=scores.device) * step
-    above = y.floor().long().clamp(max=scores.shape[2] - 1)
-    below = (above + 1).clamp(max=scores.shape[2] - 1)
-    weight = (y - above).to(scores.dtype)[None, None, :, None]
-    mixed = torch.lerp(scores[:, :, above], scores[:, :, below], weight)
-    return resize(mixed, (mixed.shape[2], width))
+def _classes(scores: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, H, W): the argmax, which torch finds in a third of the time as by-product of the maximum."""
+    return scores.max(1).indices

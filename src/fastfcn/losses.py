@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastfcn.resized_cross_entropy import resized_cross_entropy
 from fastfcn.types import IGNORE_INDEX, SegmentationOutput
 
 
@@ -25,16 +27,35 @@ def presence_target(mask: Tensor, num_classes: int) -> Tensor:
     return target.scatter_(1, labels, 1.0)[:, :num_classes]
 
 
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, mask: Tensor, *, labelled: Tensor | None = None) -> Tensor:
     """Mean cross entropy over the labelled pixels of the batch; 0 where the batch has none.
 
     Args:
-        logits: (B, C, H, W).
+        logits: (B, C, H, W), or of another size: they are resized to the mask bilinearly, as the model would, but
+            without a copy of that size.
         mask: (B, H, W) int64, IGNORE_INDEX where nothing is known.
+        labelled: what the sum is divided by; None is the number of labelled pixels of this batch.
     """
-    # Channels-last logits make this several times slower than the copy costs; the sum is finite without labels.
-    total = F.cross_entropy(logits.contiguous(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (mask != IGNORE_INDEX).sum().clamp(min=1)
+    if logits.shape[-2:] == mask.shape[-2:]:
+        # Channels-last logits make this several times slower than the copy costs; the sum is finite without labels.
+        total = F.cross_entropy(logits.contiguous(), mask, ignore_index=IGNORE_INDEX, reduction="sum")
+    else:
+        total = resized_cross_entropy(logits, mask)
+    return total / ((mask != IGNORE_INDEX).sum().clamp(min=1) if labelled is None else labelled)
+
+
+def labelled_share(mask: Tensor) -> Tensor:
+    """Labelled pixels of the global batch over the number of processes.
+
+    DDP takes the mean of the processes' gradients. With sums divided by this number that is the gradient of the mean
+    over all labelled pixels of the global batch, as one process would have it; a mean of each process's own mean would
+    give a pixel more weight the fewer labelled ones its process has.
+    """
+    count = (mask != IGNORE_INDEX).sum()
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return count.clamp(min=1)
+    dist.all_reduce(count)
+    return count.clamp(min=1) / dist.get_world_size()
 
 
 class SegmentationLoss(nn.Module):
@@ -54,10 +75,16 @@ class SegmentationLoss(nn.Module):
         self.presence_weight = presence_weight
 
     def forward(self, output: SegmentationOutput, mask: Tensor) -> dict[str, Tensor]:
-        """Compare a model's output with the mask (B, H, W) int64; terms are scalars."""
-        terms = {"ce": cross_entropy(output.logits, mask)}
+        """Compare a model's output, of the image's size or smaller, with the mask (B, H, W) int64; terms are scalars.
+
+        In a training on several processes each must call it, and the mean of the terms over the processes is that of
+        the global batch. In evaluation mode, where the processes may have different numbers of batches, it looks at
+        its own batch alone.
+        """
+        labelled = labelled_share(mask) if self.training else None
+        terms = {"ce": cross_entropy(output.logits, mask, labelled=labelled)}
         if output.aux is not None:
-            terms["aux"] = self.aux_weight * cross_entropy(output.aux, mask)
+            terms["aux"] = self.aux_weight * cross_entropy(output.aux, mask, labelled=labelled)
         if output.presence is not None:
             target = presence_target(mask, output.presence.shape[1])
             bce = F.binary_cross_entropy_with_logits(output.presence.float(), target)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
-from fastfcn.contours import CONTOUR_RATIO, contour_distance
+from fastfcn.contours import CONTOUR_RATIO, contour_distance, square_max
 from fastfcn.types import IGNORE_INDEX
 
 #: Pixels times classes whose contours are found at a time: as floats, 64 MB.
@@ -24,12 +24,14 @@ class Scores(NamedTuple):
         miou: mean of ``iou`` over the classes that occur in labels or predictions.
         score: (pixAcc + mIoU) / 2, ADE20K's final score and what the best checkpoint is chosen by.
         iou: (C,) intersection over union, NaN for a class absent from labels and predictions.
+        confusion: (C, C) what they were made of, pixels by label (rows) and prediction (columns).
     """
 
     pix_acc: Tensor
     miou: Tensor
     score: Tensor
     iou: Tensor
+    confusion: Tensor
 
 
 def confusion(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
@@ -37,9 +39,21 @@ def confusion(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
 
     Pixels labelled IGNORE_INDEX count nowhere, whatever is predicted there.
     """
-    valid = mask != IGNORE_INDEX
-    cells = mask[valid].long() * num_classes + prediction[valid].long()
-    return torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    # A row more for what is ignored (-1), and a column more on either side for what is no class and may stand there: so
+    # no pixel need be picked out first, which costs more than all else and makes the host wait for a GPU. The number of
+    # a bin fits 32 bits, and half the bytes are read twice as fast.
+    rows, columns = num_classes + 1, num_classes + 2
+    bins = prediction.to(torch.int32, copy=True).clamp_(-1, num_classes)
+    bins = bins.add_(mask.to(torch.int32), alpha=columns).add_(columns + 1).flatten()
+    if bins.is_cuda:  # bincount waits for its largest bin's number
+        counts = torch.zeros(rows * columns, dtype=torch.int64, device=bins.device)
+        counts.scatter_add_(0, bins.long(), counts.new_ones(1).expand_as(bins))
+    else:
+        counts = torch.bincount(bins, minlength=rows * columns)
+    matrix = counts.view(rows, columns)[1:]
+    if not bins.is_cuda and (matrix[:, 0].any() or matrix[:, -1].any()):
+        raise ValueError(f"a prediction at a labelled pixel is none of the {num_classes} classes")
+    return matrix[:, 1:-1]
 
 
 def scores(matrix: Tensor) -> Scores:
@@ -48,11 +62,11 @@ def scores(matrix: Tensor) -> Scores:
     A class that occurs neither in labels nor in predictions is left out of the mean, never counted as 0 or 1; one that
     is predicted though no pixel has it counts as 0, as in the original.
     """
-    matrix = matrix.double()
-    right = matrix.diagonal()
-    iou = right / (matrix.sum(0) + matrix.sum(1) - right)  # 0 / 0 = NaN for an absent class
-    pix_acc, miou = right.sum() / matrix.sum(), iou.nanmean()
-    return Scores(pix_acc, miou, (pix_acc + miou) / 2, iou)
+    counts = matrix.double()
+    right = counts.diagonal()
+    iou = right / (counts.sum(0) + counts.sum(1) - right)  # 0 / 0 = NaN for an absent class
+    pix_acc, miou = right.sum() / counts.sum(), iou.nanmean()
+    return Scores(pix_acc, miou, (pix_acc + miou) / 2, iou, matrix)
 
 
 class SegmentationMetrics(Metric):
@@ -85,6 +99,26 @@ class SegmentationMetrics(Metric):
     def compute(self) -> Scores:
         """The scores so far."""
         return scores(self.confusion)
+
+
+class MeanOfSteps(MeanMetric):
+    """The mean of a loss over an epoch and all processes, of which nobody waits for a value before the epoch's end."""
+
+    _forward_cache: Any  # what Lightning logs of a metric at a step
+
+    def __init__(self) -> None:
+        super().__init__(nan_strategy="disable")  # any other strategy reads each value
+
+    def add(self, value: Tensor, *, images: int, shown: Tensor) -> None:
+        """Count a step's value by its number of images; ``shown`` is what a log of the step itself has."""
+        self.update(value, images)
+        self._forward_cache = shown
+
+    def resume(self, total: Tensor, images: Tensor) -> None:
+        """Go on from the sum of value x images and the number of images that an epoch had come to."""
+        self.mean_value, self.weight = total, images
+        self._update_count = 1  # nothing of the default state is left
+        self._computed = None
 
 
 class BoundaryIoU(Metric):
@@ -128,6 +162,6 @@ class BoundaryIoU(Metric):
         """(B, H, W) and (K,) -> (B, K, H, W) bool: regions less their erosion; the border is outside."""
         region = labels[:, None] == classes[:, None, None]
         outside = (~region).half() if labels.is_cuda else (~region).float()
-        outside = F.pad(outside, (distance,) * 4, value=1.0)
-        eroded = F.max_pool2d(outside, 2 * distance + 1, stride=1) == 0
+        outside = F.pad(outside, (1, 1, 1, 1), value=1.0)
+        eroded = square_max(outside, distance)[:, :, 1:-1, 1:-1] == 0
         return region & ~eroded

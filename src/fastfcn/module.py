@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from fastfcn.agreement import processes
 from fastfcn.errors import UserError
+from fastfcn.exact import ExactResume
 from fastfcn.inference import Direct, Inference
 from fastfcn.losses import SegmentationLoss
-from fastfcn.metrics import BoundaryIoU, Scores, SegmentationMetrics
+from fastfcn.metrics import BoundaryIoU, MeanOfSteps, Scores, SegmentationMetrics
 from fastfcn.models.fastfcn import FastFCN
+from fastfcn.models.recompute import recompute
 from fastfcn.optim import SGDPoly
+from fastfcn.optimize import Optimize, Optimized
+from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
 from fastfcn.types import Batch, DataFacts, SegmentationOutput
-
-#: Where the module keeps its own facts in a checkpoint, and the version of their layout.
-CHECKPOINT_KEY = "fastfcn"
-CHECKPOINT_VERSION = 1
 
 
 class SegmentationModule(pl.LightningModule):
@@ -34,8 +39,13 @@ class SegmentationModule(pl.LightningModule):
             every checkpoint.
         channels_last: keep weights and images in NHWC memory.
         compile_model: run the network through torch.compile.
+        activation_checkpointing: stages that run again in the backward pass instead of keeping what is between, out of
+            c2, c3, c4, c5, upsample and head; True is all.
         inference: how test and prediction come from the network; None is one pass on the image as it comes. Validation
             during training is always one pass.
+        optimize: rewrites the network for speed before a test or a prediction; None leaves it as it is.
+        seed: what is dropped in a step is a function of it, the epoch and the step, whatever came before and on however
+            many processes; None leaves chance to torch's state.
     """
 
     def __init__(
@@ -48,7 +58,10 @@ class SegmentationModule(pl.LightningModule):
         config: dict[str, Any] | None = None,
         channels_last: bool = True,
         compile_model: bool = False,
+        activation_checkpointing: bool | Sequence[str] = False,
         inference: Inference | None = None,
+        optimize: Optimize | None = None,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -59,22 +72,41 @@ class SegmentationModule(pl.LightningModule):
         self.channels_last = channels_last
         self.compile_model = compile_model
         self.inference = inference or Direct(whole=True)
+        self.optimize = optimize
+        self.optimized: Optimized | None = None  # of the running test or prediction
+        self.seed = seed
+        recompute(model, activation_checkpointing)
+        self.train_loss = MeanOfSteps()
         self.val_metrics = SegmentationMetrics(facts.num_classes)
         self.test_metrics = SegmentationMetrics(facts.num_classes)
         self.test_boundary = BoundaryIoU(facts.num_classes)
+        self.val_scores: Scores | None = None  # of the last validation, and of the last test
+        self.test_scores: Scores | None = None
 
     def setup(self, stage: str) -> None:
         """Put the network into the memory layout and the form that it runs in; its entries keep their names."""
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if self.compile_model and self.model._compiled_call_impl is None:
-            self.model.compile()
+            if stage in ("test", "predict") and self.inference.fixed:
+                # Few shapes: each is compiled for itself and, on a GPU, played back as a CUDA graph.
+                graphs = "reduce-overhead" if torch.cuda.is_available() else None
+                self.model.compile(dynamic=False, mode=graphs)
+            else:
+                self.model.compile()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what chance decides in this step, the same in all processes: each keeps its part of what is drawn."""
+        if self.seed is not None:
+            step = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx))
+            torch.manual_seed(int(step.generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """The loss of a batch: the sum of its terms, each of which is logged."""
         assert self.loss is not None, "a module without a loss evaluates only"
         try:
-            output = self._forward(batch["image"])
+            # The loss enlarges the logits, a part of them at a time.
+            output = self._forward(batch["image"], full_size=False)
         except ValueError as error:
             # The one value of a channel that a globally pooled map of a single image leaves: its variance is no number.
             if "more than 1 value per channel" not in str(error):
@@ -85,11 +117,9 @@ class SegmentationModule(pl.LightningModule):
             ) from error
         terms = self.loss(output, batch["mask"])
         total = torch.stack(list(terms.values())).sum()
-        size = len(batch["mask"])
-        # Under DDP the mean over the processes, which costs an all-reduce of a scalar each.
-        self.log("train/loss", total, on_step=True, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True)
-        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size, sync_dist=True)
-        return {"loss": total, "terms": {name: term.detach() for name, term in terms.items()}}
+        terms = {name: term.detach() for name, term in terms.items()}
+        self._log_losses(total.detach(), terms, len(batch["mask"]))
+        return {"loss": total, "terms": terms}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Count a batch; gives the predicted class ids (B, H, W) to the callbacks."""
@@ -102,8 +132,18 @@ class SegmentationModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's exact pixAcc, mIoU and their mean, by which the best checkpoint is chosen."""
         result: Scores = self.val_metrics.compute()
+        self.val_scores = result
         self._log_scores("val", result)
         self.val_metrics.reset()
+
+    def on_test_start(self) -> None:
+        """Rewrite the network for speed, where that is wanted."""
+        if self.optimize is not None:
+            self.optimized = self.optimize(self.model, full_size=not self.inference.coarse)
+
+    def on_predict_start(self) -> None:
+        """As for a test."""
+        self.on_test_start()
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Count a batch, contours too."""
@@ -119,6 +159,7 @@ class SegmentationModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test figures, the IoU of every class among them."""
         result: Scores = self.test_metrics.compute()
+        self.test_scores = result
         boundary: Tensor = self.test_boundary.compute()
         self._log_scores("test", result)
         self.log("test/boundary_IoU", boundary.nanmean().float(), sync_dist=True)
@@ -145,21 +186,36 @@ class SegmentationModule(pl.LightningModule):
             self.model,
             global_batch=batch_size * trainer.accumulate_grad_batches,
             total_steps=int(trainer.estimated_stepping_batches),
+            clipped_in_mixed_precision=bool(trainer.gradient_clip_val) and str(trainer.precision).endswith("mixed"),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Have every training of it go on exactly where a checkpoint of it was written."""
+        return [ExactResume()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the model: plain types alone, so that ``torch.load(weights_only=True)`` opens the file."""
         checkpoint[CHECKPOINT_KEY] = own_entry(self.config, self.facts)
 
-    def _forward(self, image: Tensor) -> SegmentationOutput:
-        """Run the network, on images in the memory layout of the weights."""
+    def _forward(self, image: Tensor, *, full_size: bool = True) -> SegmentationOutput:
+        """Run the network, on images in the memory layout and the number type of the weights."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        output: SegmentationOutput = self.model(image.contiguous(memory_format=layout))
+        weight = next(self.model.parameters(), image)
+        image = image.to(weight.dtype).contiguous(memory_format=layout)
+        output: SegmentationOutput = self.model(image) if full_size else self.model(image, full_size=False)
         return output
 
+    def protocol(self) -> dict[str, Any]:
+        """What belongs beside the figures of a test: how predictions came about, and what was done for speed."""
+        fast = {} if self.optimized is None else {"optimize": self.optimized.applied}
+        return {**self.inference.settings(), **fast}
+
     def _logits(self, image: Tensor) -> Tensor:
-        return self._forward(image).logits
+        """What the protocol asks of the network: logits at the head's resolution where it resizes them itself."""
+        if self.optimized is not None:
+            return self.optimized(image).logits
+        return self._forward(image, full_size=not self.inference.coarse).logits
 
     def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Predict class ids (B, H, W); the cross entropy too where there is a loss."""
@@ -167,28 +223,25 @@ class SegmentationModule(pl.LightningModule):
         loss = self.loss(output, batch["mask"])["ce"] if self.loss is not None else None
         return output.logits.argmax(1), loss
 
+    def _log_losses(self, total: Tensor, terms: dict[str, Tensor], size: int) -> None:
+        """Log a step's losses, and the mean of the total over the epoch, without waiting for the device.
+
+        Of several processes a step that reaches the loggers has their mean, by one all-reduce for all terms; at the
+        steps between, each process shows its own. The epoch's mean is always that of all.
+        """
+        values = torch.stack([total, *terms.values()])
+        every: int = self.trainer.log_every_n_steps if processes() > 1 else 0  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
+            dist.all_reduce(values)
+            values /= processes()
+        self.train_loss.add(total, images=size, shown=values[0])
+        self.log("train/loss", self.train_loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
+        names = (f"train/{name}" for name in terms)
+        self.log_dict(dict(zip(names, values[1:], strict=True)), batch_size=size)
+
     def _log_scores(self, prefix: str, result: Scores) -> None:
         values = {"pixAcc": result.pix_acc, "mIoU": result.miou, "score": result.score}
         # The confusion matrix was summed over the processes, so all have the same values; their mean does no harm, and
         # Lightning would warn at every name otherwise.
         scores = {f"{prefix}/{name}": value.float() for name, value in values.items()}
         self.log_dict(scores, prog_bar=prefix == "val", sync_dist=True)
-
-
-def own_entry(config: dict[str, Any], facts: DataFacts) -> dict[str, Any]:
-    """What a checkpoint of this project says of its model and data, in plain types.
-
-    Args:
-        config: plain dictionaries ``model`` and ``data``.
-        facts: of the data set.
-    """
-    return {
-        "version": CHECKPOINT_VERSION,
-        **config,
-        "facts": {
-            "name": facts.name,
-            "class_names": list(facts.class_names),
-            "palette": [list(colour) for colour in facts.palette],
-            "thin_classes": list(facts.thin_classes),
-        },
-    }

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
+from fastfcn.agreement import Agreed
 from fastfcn.errors import UserError
 from fastfcn.types import Batch
 
@@ -38,7 +38,7 @@ class StopOnNonFinite(Callback):
     """
 
     def __init__(self) -> None:
-        self._flag: _Flag | None = None
+        self._flag: Agreed | None = None
         self._loss: Tensor | None = None
         self._names: list[str] = []
 
@@ -52,7 +52,7 @@ class StopOnNonFinite(Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         self._judge(trainer)
         self._loss = loss.detach()
-        self._flag = _Flag(~torch.isfinite(self._loss))
+        self._flag = Agreed(~torch.isfinite(self._loss))
 
     @override
     def on_before_optimizer_step(
@@ -95,43 +95,6 @@ class StopOnNonFinite(Callback):
         else:
             detail = f"of another process is not finite at {where}"
         raise UserError(f"The training loss {detail}: {_REMEDIES}.")
-
-
-class _Flag:
-    """Whether something is true in any process, told later so that nobody waits now.
-
-    Args:
-        flag: A boolean of one element, on the device.
-    """
-
-    def __init__(self, flag: Tensor) -> None:
-        self._value = flag.to(torch.int32).reshape(1)
-        self._work: Any = None
-        if dist.is_available() and dist.is_initialized():
-            self._work = dist.all_reduce(self._value, op=dist.ReduceOp.MAX, async_op=True)
-        self._arrived: torch.cuda.Event | None = None
-        if self._value.is_cuda:
-            self._copy_behind_the_forward_pass()
-
-    def _copy_behind_the_forward_pass(self) -> None:
-        stream = torch.cuda.Stream(self._value.device)
-        stream.wait_stream(torch.cuda.current_stream(self._value.device))
-        self._on_device = self._value  # kept until the copy is done: its memory belongs to the other stream
-        with torch.cuda.stream(stream):
-            if self._work is not None:
-                self._work.wait()  # makes this stream wait, not the host
-                self._work = None
-            self._value = torch.empty(1, dtype=torch.int32, pin_memory=True).copy_(self._on_device, non_blocking=True)
-            self._arrived = torch.cuda.Event()
-            self._arrived.record(stream)
-
-    def read(self) -> bool:
-        """Waits for the flag alone, not for what was queued after it."""
-        if self._work is not None:
-            self._work.wait()
-        if self._arrived is not None:
-            self._arrived.synchronize()
-        return bool(self._value.item())
 
 
 def _loss_terms(trainer: pl.Trainer) -> str:

@@ -6,8 +6,8 @@ What model a file holds, its entries' names and shapes tell; nothing else is ask
 from __future__ import annotations
 
 import codecs
-import pickle
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from fastfcn.data.palette import distinct_colors
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.official_names import COMMON, HEADS, IMAGENET, TARGETS, UPSAMPLERS, Renames, infer, renamed
-from fastfcn.types import DataFacts
+from fastfcn.plain_files import load_plain
+from fastfcn.types import UNKNOWN_DATA, DataFacts
 
 
 def load_official(path: str | Path) -> FastFCN:
@@ -46,10 +47,20 @@ def read_official(path: str | Path) -> Checkpoint:
         UserError: As `load_official`.
     """
     path = Path(path).expanduser()
-    state = _read(path)
+    content = _read(path)
+    state = content["state_dict"]
     found = infer(state, path=path)
     weights = {renamed(name, found.renames, path=path): value for name, value in state.items() if name not in IMAGENET}
-    checkpoint = Checkpoint(found.config(), {}, facts_of(found.num_classes), weights, 0)
+    checkpoint = Checkpoint(
+        found.config(),
+        {},
+        facts_of(found.num_classes),
+        weights,
+        # The original counts the epochs that are done, this project the one that a file was written in.
+        epoch=max(int(_number(content.get("epoch")) or 0) - 1, 0),
+        score=_number(content.get("best_pred")),
+        unused={name: state[name] for name in IMAGENET if name in state},
+    )
     _check_shapes(checkpoint, found.renames, path=path)
     return checkpoint
 
@@ -57,7 +68,8 @@ def read_official(path: str | Path) -> Checkpoint:
 def to_official(checkpoint: Checkpoint, *, path: str | Path) -> dict[str, Tensor]:
     """A checkpoint's weights under the names of the original code.
 
-    The ImageNet classifier, which the original keeps and never uses, is filled with zeros.
+    The ImageNet classifier, which the original keeps and never uses, is filled with zeros where the checkpoint does not
+    come from the original.
 
     Args:
         checkpoint: Of this project.
@@ -78,7 +90,8 @@ def to_official(checkpoint: Checkpoint, *, path: str | Path) -> dict[str, Tensor
     renames = (*COMMON, *HEADS[head], *UPSAMPLERS[upsample])
     back = tuple((ours, official) for official, ours in renames)
     state = {renamed(name, back, path=Path(path)): value for name, value in checkpoint.weights.items()}
-    return {**{name: torch.zeros(shape) for name, shape in IMAGENET.items()}, **state}
+    _check_options(checkpoint, state, path=Path(path))
+    return {**{name: torch.zeros(shape) for name, shape in IMAGENET.items()}, **checkpoint.unused, **state}
 
 
 def facts_of(num_classes: int) -> DataFacts:
@@ -88,32 +101,54 @@ def facts_of(num_classes: int) -> DataFacts:
     names = pascal_context.CLASS_NAMES
     if num_classes in (len(names), len(names) - 1):
         return DataFacts("pascal_context", names[-num_classes:], pascal_context.PALETTE[-num_classes:])
-    return DataFacts("unknown", tuple(f"class {index}" for index in range(num_classes)), distinct_colors(num_classes))
+    return DataFacts(
+        UNKNOWN_DATA, tuple(f"class {index}" for index in range(num_classes)), distinct_colors(num_classes)
+    )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file, without the prefix that DataParallel gives."""
+def _read(path: Path) -> dict[str, Any]:
+    """What a file holds, with a `state_dict` without the prefix that DataParallel gives."""
     if not path.is_file():
         raise UserError(f"official={path}: there is no such file.")
-    try:
-        # The original keeps its best score as a NumPy number.
-        with torch.serialization.safe_globals(_numbers()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0].rstrip(".: ")
-        raise UserError(f"{path} is no checkpoint: damaged, or not of plain types alone ({reason}).") from error
+    # The original keeps its best score as a NumPy number.
+    with torch.serialization.safe_globals(_numbers()):
+        content = load_plain(path)
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} holds no state dict of the original code, neither bare nor as state_dict.")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
+    about = content if state is not content else {}
+    return {**about, "state_dict": {str(name).removeprefix("module."): value for name, value in state.items()}}
+
+
+def _number(value: object) -> float | None:
+    """A number of any kind that a checkpoint holds; None for all else."""
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 else None
+    return float(value) if isinstance(value, int | float | np.number) and np.isfinite(value) else None
 
 
 def _numbers() -> list[Any]:
     """What NumPy needs to unpickle a number, under its names of before and since NumPy 2; none of it can do harm."""
     scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    kinds = [type(np.dtype(kind)) for kind in (np.float32, np.float64)]
+    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efd"}
     return [*((scalar, name) for name in names), np.dtype, *kinds, codecs.encode]
+
+
+def _check_options(checkpoint: Checkpoint, state: Mapping[str, Tensor], *, path: Path) -> None:
+    """Refuse a model of the original's parts with other options: the same weights would give something else in it.
+
+    Rates, dilations, bins and kernel sizes are not in the weights; all are in how the modules print.
+    """
+    standard = checkpoint._replace(model_config=infer(state, path=path).standard().config())
+    with torch.device("meta"):
+        ours, theirs = (str(unfilled_model(each)).splitlines() for each in (checkpoint, standard))
+    for mine, original in zip_longest(ours, theirs, fillvalue="nothing"):
+        if mine != original:
+            raise UserError(
+                f"{path} is a model that the original code does not have: it has {mine.strip()} where that has "
+                f"{original.strip()}; export one that was trained with the options' default values."
+            )
 
 
 def _check_shapes(checkpoint: Checkpoint, renames: Renames, *, path: Path) -> None:

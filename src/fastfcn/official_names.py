@@ -121,6 +121,11 @@ class Architecture(NamedTuple):
         """Of all entries."""
         return (*COMMON, *HEADS[self.head], *UPSAMPLERS[self.upsample])
 
+    def standard(self) -> Architecture:
+        """The same with the original code's own options, which no file of it has otherwise."""
+        head = {"kernel_size": 3 if self.upsample == "none" else 1, "presence": self.options[0].get("presence")}
+        return self._replace(options=(head if self.head == "encoding" else {}, {}))
+
     def config(self) -> dict[str, Any]:
         """What rebuilds the model, as a checkpoint of this project holds it."""
         head, upsample = self.options
@@ -166,17 +171,23 @@ def infer(state: Mapping[str, Tensor], *, path: Path) -> Architecture:
             f"{', '.join(map(str, DEPTHS.values()))} has."
         )
     options: dict[str, Any] = {}
+    wide = {"jpu": "jpu.conv5.0.weight", "jpu_x": "jpu.jum_2.conv_l.0.weight"}
+    told = [(CLASSIFIERS[head], 4), *((wide[key], 4) for key in wide if key == upsample)]
     if head == "encoding":
-        squeeze, codewords = state.get("head.conv5.0.weight"), state.get("head.encmodule.encoding.3.codewords")
-        if squeeze is None or squeeze.ndim != 4 or codewords is None or codewords.ndim != 2:
-            raise UserError(f"{path} has no usable entry head.conv5.0.weight or head.encmodule.encoding.3.codewords.")
+        told += [("head.conv5.0.weight", 4), ("head.encmodule.encoding.3.codewords", 2)]
+    for name, dimensions in told:
+        if name not in state or state[name].ndim != dimensions:
+            raise UserError(
+                f"{path} has no entry {name} of {dimensions} dimensions: it is damaged, or of another model."
+            )
+    if head == "encoding":
+        squeeze, codewords = state["head.conv5.0.weight"], state["head.encmodule.encoding.3.codewords"]
         options = {
             "kernel_size": squeeze.shape[-1],
             "width": squeeze.shape[0],
             "num_codewords": codewords.shape[0],
             "presence": "head.encmodule.selayer.weight" in state,
         }
-    wide = {"jpu": "jpu.conv5.0.weight", "jpu_x": "jpu.jum_2.conv_l.0.weight"}
     width = {"width": state[wide[upsample]].shape[0]} if upsample in wide else {}
     aux = any(name.startswith("auxlayer.") for name in state)
     return Architecture(head, upsample, DEPTHS[blocks], len(state[CLASSIFIERS[head]]), aux, (options, width))

@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from fastfcn.errors import UserError
+
+#: Where torch has a kernel for a whole step of SGD.
+FUSED_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def poly(step: int, total_steps: int, *, power: float = 0.9) -> float:
@@ -34,6 +37,7 @@ class SGDPoly:
         new_lr_factor: learning rate of everything but the backbone, relative to it.
         power: of the schedule.
         reference_batch: the rate is scaled by the global batch over this number; None: it is taken as it stands.
+        fused: one kernel for the whole step; None: where torch has it, else a kernel for all parameters per operation.
     """
 
     lr: float = 0.001
@@ -42,17 +46,22 @@ class SGDPoly:
     new_lr_factor: float = 10.0
     power: float = 0.9
     reference_batch: int | None = 16
+    fused: bool | None = None
 
-    def build(self, model: nn.Module, *, global_batch: int, total_steps: int) -> tuple[SGD, LambdaLR]:
+    def build(
+        self, model: nn.Module, *, global_batch: int, total_steps: int, clipped_in_mixed_precision: bool = False
+    ) -> tuple[SGD, LambdaLR]:
         """Make the optimizer and its schedule, to be stepped after every optimizer step.
 
         Args:
             model: its child ``backbone`` gets the plain rate, every other parameter the higher one.
             global_batch: images per optimizer step, over all processes and accumulated batches.
             total_steps: optimizer steps of the whole training.
+            clipped_in_mixed_precision: whether gradients are clipped under autocast, which Lightning refuses for a
+                fused optimizer.
 
         Raises:
-            UserError: a rate that is not positive.
+            UserError: a rate that is not positive, or a fused step where there can be none.
         """
         if self.lr <= 0:
             raise UserError(f"optim.lr={self.lr}: choose a positive learning rate (0.001 for Pascal Context).")
@@ -63,8 +72,26 @@ class SGDPoly:
             {"params": new, "lr": self.lr * scale * self.new_lr_factor, "name": "rest"},
         ]
         groups = [group for group in groups if group["params"]]  # a frozen backbone leaves none
-        optimizer = SGD(groups, lr=self.lr * scale, momentum=self.momentum, weight_decay=self.weight_decay)
+        fused = self._fused([*old, *new], clipped_in_mixed_precision)
+        how = {"fused": fused, "foreach": not fused}
+        optimizer = SGD(groups, lr=self.lr * scale, momentum=self.momentum, weight_decay=self.weight_decay, **how)
+
+        def keep_how(loaded: Optimizer) -> None:
+            # A checkpoint tells how the run that wrote it made a step; the device and precision of this one decide.
+            for group in loaded.param_groups:
+                group.update(how)
+
+        optimizer.register_load_state_dict_post_hook(keep_how)
         return optimizer, LambdaLR(optimizer, lambda step: poly(step, total_steps, power=self.power))
+
+    def _fused(self, parameters: list[nn.Parameter], clipped_in_mixed_precision: bool) -> bool:
+        if self.fused and clipped_in_mixed_precision:
+            raise UserError(
+                "optim.fused=true: a fused step takes no clipped gradients in mixed precision; leave it out, or "
+                "trainer.gradient_clip_val."
+            )
+        possible = all(p.is_floating_point() and p.device.type in FUSED_DEVICES for p in parameters)
+        return possible and not clipped_in_mixed_precision if self.fused is None else self.fused
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -6,11 +6,10 @@ interpolation.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,14 +17,18 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fastfcn.types import DataFacts, UInt8Array
+from fastfcn import png_files
+from fastfcn.types import IMAGENET_MEAN, IMAGENET_STD, DataFacts, UInt8Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Palette = Sequence[tuple[int, int, int]]
 Mask = npt.NDArray[np.integer[Any]]
 
 #: Statistics of ImageNet by which images are normalised, per channel, for pixel values in [0, 1].
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+_MEAN = np.array(IMAGENET_MEAN, dtype=np.float32)
+_STD = np.array(IMAGENET_STD, dtype=np.float32)
 
 _GAP = 6  # pixels between cells
 _MARGIN = 14
@@ -40,16 +43,18 @@ class Example(NamedTuple):
         image: (H, W, 3) uint8, RGB.
         truth: (H, W) class ids; a negative one is ignored.
         predictions: one (H, W) mask of class ids per model.
+        name: of the image.
     """
 
     image: UInt8Array
     truth: Mask
     predictions: tuple[Mask, ...]
+    name: str = ""
 
 
 def denormalise(image: Tensor) -> UInt8Array:
     """Turns a normalised (3, H, W) image back into (H, W, 3) uint8 RGB."""
-    pixels = image.detach().float().cpu().numpy().transpose(1, 2, 0) * IMAGENET_STD + IMAGENET_MEAN
+    pixels = image.detach().float().cpu().numpy().transpose(1, 2, 0) * _STD + _MEAN
     return np.asarray((pixels * 255).round().clip(0, 255), dtype=np.uint8)
 
 
@@ -109,11 +114,17 @@ def figure_rows(
 
 
 def save_png(rgb: UInt8Array, path: Path) -> None:
-    """Writes an (H, W, 3) picture; whoever looks sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    Image.fromarray(rgb).save(partial, format="PNG", optimize=True)
-    partial.replace(path)
+    """Writes an (H, W, 3) picture as a small file; see `png_files.save`."""
+    png_files.save(rgb, path, optimize=True)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Draws a figure of matplotlib and writes it as `save_png` does."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    figure.canvas.draw()
+    save_png(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy(), path)  # type: ignore[attr-defined]
 
 
 @cache

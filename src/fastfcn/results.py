@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from fastfcn import naming
+from fastfcn.agreement import gathered_objects
 from fastfcn.types import DataFacts
+from fastfcn.whole_files import write_text
 
-RESULTS_FILE = "results.json"
+RESULTS_FILE = naming.RESULTS_FILE
 
 #: Shown before the classes, in this order, where measured.
 HEADLINES = ("pixAcc", "mIoU", "score", "boundary_IoU", "thin_IoU")
@@ -41,11 +44,20 @@ def gather(metrics: Mapping[str, Tensor | float], facts: DataFacts) -> dict[str,
 def save(run_dir: str | Path, results: Mapping[str, Any]) -> Path:
     """Write ``results.json`` into a run directory, whole or not at all."""
     path = Path(run_dir) / RESULTS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(path)
+    write_text(path, json.dumps(results, indent=2) + "\n")
     return path
+
+
+def all_skipped(skipped: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """What the processes of a run have skipped together; every one of them must call it.
+
+    Args:
+        skipped: By split, a sentence on each sample that this process left out.
+    """
+    own = {split: list(sentences) for split, sentences in skipped.items()}
+    parts = gathered_objects(own)
+    splits = dict.fromkeys(split for part in parts for split in part)
+    return {split: sorted({text for part in parts for text in part.get(split, ())}) for split in splits}
 
 
 def with_skipped(results: Mapping[str, Any], skipped: Mapping[str, Iterable[str]]) -> dict[str, Any]:

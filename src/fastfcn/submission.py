@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
@@ -17,7 +18,9 @@ from typing_extensions import override
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.module import SegmentationModule
-from fastfcn.types import Batch, UInt8Array
+from fastfcn.png_files import PngWriter
+from fastfcn.types import Batch
+from fastfcn.whole_files import replacing
 
 #: What is added to a class id: the server's 0 stands for "other", as in the masks of the data set.
 OFFSET = 1
@@ -44,7 +47,8 @@ def write(
         The zip's path; None in all processes but the first.
 
     Raises:
-        UserError: The folder or the zip is there already, there are more classes than fit, or a prediction is wrong.
+        UserError: The folder or the zip is there already, there are more classes than fit, or a prediction is wrong or
+            cannot be written.
     """
     folder = Path(folder)
     archive = folder.with_name(f"{folder.name}.zip")
@@ -54,8 +58,9 @@ def write(
             raise UserError(f"{path} is there already: delete it, or choose another name by submission=...")
     if module.facts.num_classes + OFFSET > 256:
         raise UserError(f"submission={folder}: {module.facts.num_classes} classes do not fit into 8 bits.")
-    trainer.callbacks.append(PredictionWriter(unfinished))  # type: ignore[attr-defined]
-    trainer.predict(module, datamodule=datamodule, return_predictions=False)
+    with PngWriter() as writer:
+        trainer.callbacks.append(PredictionWriter(unfinished, writer))  # type: ignore[attr-defined]
+        trainer.predict(module, datamodule=datamodule, return_predictions=False)
     if not trainer.is_global_zero:
         return None
     names = check(unfinished, datamodule, num_classes=module.facts.num_classes)
@@ -66,14 +71,16 @@ def write(
 
 
 class PredictionWriter(pl.Callback):
-    """Writes each predicted image as `<name>.png`.
+    """Has each predicted image written as `<name>.png`; when prediction ends, all of this process's are.
 
     Args:
         folder: Where to; emptied first.
+        writer: Who writes; it is closed at the end.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, writer: PngWriter) -> None:
         self.folder = folder
+        self.writer = writer
 
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -94,13 +101,11 @@ class PredictionWriter(pl.Callback):
     ) -> None:
         prediction: Tensor = outputs["prediction"]
         for name, ids in zip(batch["name"], prediction, strict=True):
-            values: UInt8Array = (ids + OFFSET).cpu().numpy().astype(np.uint8)
-            path = self.folder / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(values).save(path)
+            self.writer.submit((ids + OFFSET).to(torch.uint8), self.folder / f"{name}.png")
 
     @override
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.writer.close()
         trainer.strategy.barrier()
 
 
@@ -154,10 +159,9 @@ def _sizes(datamodule: SegmentationDataModule) -> Iterator[tuple[str, tuple[int,
 
 def pack(folder: Path, names: Sequence[str], archive: Path) -> None:
     """Zip predictions, at the top of the archive and in the order of their names; the archive appears at once."""
-    unfinished = archive.with_name(f"{archive.name}.unfinished")
-    with zipfile.ZipFile(unfinished, "w", compression=zipfile.ZIP_STORED) as zipped:  # PNG is deflated already
+    # PNG is deflated already.
+    with replacing(archive) as partial, zipfile.ZipFile(partial, "w", compression=zipfile.ZIP_STORED) as zipped:
         for name in names:
             info = zipfile.ZipInfo(f"{name}.png", date_time=TIMESTAMP)
             info.external_attr = 0o644 << 16
             zipped.writestr(info, (folder / f"{name}.png").read_bytes())
-    unfinished.replace(archive)

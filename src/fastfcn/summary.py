@@ -82,7 +82,9 @@ def summarise(model: nn.Module, *, image_size: tuple[int, int]) -> ModelSummary:
         image_size: (height, width) in pixels.
     """
     parts = {name: part for name in PARTS if (part := getattr(model, name)) is not None}
-    shadows = {name: _without_data(part).eval() for name, part in parts.items()}
+    shadows = {
+        name: _without_data(part).float().eval() for name, part in parts.items()
+    }  # whatever trainer.precision is
     image = torch.zeros(1, 3, *image_size, device="meta")
 
     gflops: dict[str, float] = {}

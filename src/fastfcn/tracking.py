@@ -7,32 +7,81 @@ show a thing is passed over, so that callers need not ask which loggers there ar
 from __future__ import annotations
 
 import csv
-import os
-import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
+import numpy as np
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from typing_extensions import override
 
 from fastfcn.errors import UserError
-from fastfcn.types import UInt8Array
+from fastfcn.pictures import Example, Mask
+from fastfcn.safe_wandb import SafeWandbLogger
+from fastfcn.types import DataFacts, UInt8Array
 
-WandbMode = Literal["auto", "online", "offline", "disabled"]
+#: What W&B's masks, of 8 bits, hold for a pixel of which nothing is known.
+WANDB_IGNORED = 255
 
 
-def csv_logger(*, save_dir: str) -> CSVLogger:
-    """A logger that writes ``metrics.csv`` and ``hparams.yaml`` into a directory.
+class RunCSVLogger(CSVLogger):
+    """Writes ``metrics.csv`` into a directory; a run that goes on there goes on with its rows.
 
-    Lightning deletes the ``metrics.csv`` that it finds. A resumed run would lose its history so; the file is moved to
-    ``metrics.1.csv`` (``.2`` and so on) instead.
+    Lightning deletes the ``metrics.csv`` that it finds. Here it is moved to ``metrics.1.csv`` (``.2`` and so on).
+
+    Args:
+        save_dir: The directory.
     """
-    _keep_old_metrics(Path(save_dir))
-    # It warns of the deletion wherever the directory holds anything at all, which a run directory always does.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-    return CSVLogger(save_dir, name="", version="")
+
+    def __init__(self, save_dir: str) -> None:
+        self._before = _keep_old_metrics(Path(save_dir))
+        # It warns of the deletion wherever the directory holds anything at all, which a run directory always does.
+        warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+        super().__init__(save_dir, name="", version="")
+        self._rows = 0
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        self._rows += 1
+        super().log_metrics(metrics, step)
+
+    def flushed(self) -> int:
+        """Write what waits to the file; gives the rows that it has."""
+        self.save()
+        return self._rows
+
+    @rank_zero_only
+    def go_on(self, checkpoint: Path, *, rows: int, row: Mapping[str, float] | None) -> None:
+        """Take over the rows that a run had logged in this directory when it wrote a checkpoint.
+
+        Args:
+            checkpoint: The checkpoint; nothing is taken over where it lies in another directory.
+            rows: How many rows there were.
+            row: One more, which was logged right after.
+        """
+        if self._before is None or not checkpoint.resolve().is_relative_to(Path(self.log_dir).resolve()):
+            return
+        with self._before.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            kept: list[Mapping[str, Any]] = [*islice(reader, rows), *([row] if row is not None else [])]
+            names = sorted({*(reader.fieldnames or ()), *(row or ())})
+        writer = self.experiment
+        with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
+            whole = csv.DictWriter(file, fieldnames=names)
+            whole.writeheader()
+            whole.writerows(kept)
+        writer.metrics_keys = names
+        self._rows = len(kept)
+
+
+def csv_logger(*, save_dir: str) -> RunCSVLogger:
+    """A logger that writes ``metrics.csv`` and ``hparams.yaml`` into a directory; see RunCSVLogger."""
+    return RunCSVLogger(save_dir)
 
 
 def tensorboard_logger(*, save_dir: str) -> TensorBoardLogger:
@@ -48,64 +97,48 @@ def tensorboard_logger(*, save_dir: str) -> TensorBoardLogger:
     return TensorBoardLogger(save_dir, name="", version="", default_hp_metric=False)
 
 
-def wandb_logger(
-    *,
-    project: str,
-    save_dir: str,
-    run_name: str | None = None,
-    group: str | None = None,
-    tags: Sequence[str] = (),
-    mode: WandbMode = "auto",
-) -> WandbLogger:
-    """A logger to Weights & Biases that never asks a question and works without a network.
-
-    Args:
-        project: The project that the run belongs to.
-        save_dir: Its files go to ``<save_dir>/wandb``.
-        run_name: Shown for the run; W&B invents one for None.
-        group: Runs of one sweep share a group.
-        tags: Labels by which runs are filtered.
-        mode: ``auto`` follows the environment variable WANDB_MODE; without it the run is online if an API key is
-            configured and offline otherwise. An offline run says in one line how to sync it.
-
-    Raises:
-        UserError: The mode is none of these.
-    """
-    import wandb
-
-    if mode not in get_args(WandbMode):
-        raise UserError(f"logger.wandb.mode={mode}: choose one of {', '.join(get_args(WandbMode))}.")
-    resolved = (
-        (os.environ.get("WANDB_MODE") or ("online" if _has_wandb_key() else "offline")) if mode == "auto" else mode
-    )
-    offline = resolved in ("offline", "dryrun")
-    directory = Path(save_dir).absolute()
-    directory.mkdir(parents=True, exist_ok=True)  # W&B writes to a temporary directory instead of a missing one
-    if offline:
-        _tell_how_to_sync(directory)
-    logger = WandbLogger(
-        project=project,
-        save_dir=str(directory),
-        name=run_name,
-        group=group,
-        tags=[str(tag) for tag in tags],
-        mode=resolved,
-        # The line above says all that W&B would say of an offline run in six.
-        settings=wandb.Settings(silent=True) if offline else None,
-    )
-    # Lightning always hands on this option, and W&B warns of it since it has no effect any more.
-    logger._wandb_init.pop("anonymous", None)
-    return logger
+@rank_zero_only
+def log_metrics(loggers: Iterable[Logger], metrics: Mapping[str, float], step: int) -> None:
+    """Logs numbers that do not come by Lightning's ``self.log``."""
+    for logger in loggers:
+        logger.log_metrics(dict(metrics), step)
 
 
 @rank_zero_only
-def log_picture(loggers: Iterable[Logger], key: str, rgb: UInt8Array, step: int) -> None:
-    """Shows an (H, W, 3) picture in the loggers that can."""
+def log_predictions(
+    loggers: Iterable[Logger], key: str, rows: Sequence[Example], *, facts: DataFacts, picture: UInt8Array, step: int
+) -> None:
+    """Shows images with their truths and predictions.
+
+    W&B gets the images with both masks as its own overlays, which its users switch on and off by class and compare
+    over the steps, at full size; the composed picture, whose masks are painted, would only take the panel from them.
+    Where the classes do not fit its masks, and in other loggers, it is the picture.
+
+    Args:
+        loggers: Those of the trainer.
+        key: What it is called.
+        rows: Images, each with one prediction.
+        facts: Names of the classes.
+        picture: The same rows as one (H, W, 3) picture.
+        step: Of the training.
+    """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(key, [rgb], step=step)
+            if facts.num_classes > WANDB_IGNORED:
+                logger.log_image(key, [picture], step=step)
+                continue
+            labels = {**dict(enumerate(facts.class_names)), WANDB_IGNORED: "ignored"}
+            masks = [
+                {
+                    name: {"mask_data": _wandb_mask(mask), "class_labels": labels}
+                    for name, mask in (("prediction", row.predictions[0]), ("ground_truth", row.truth))
+                }
+                for row in rows
+            ]
+            captions = [row.name for row in rows]
+            logger.log_image(key, [row.image for row in rows], step=step, masks=masks, caption=captions)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(key, rgb, step, dataformats="HWC")
+            logger.experiment.add_image(key, picture, step, dataformats="HWC")
 
 
 @rank_zero_only
@@ -125,6 +158,26 @@ def log_table(
 
 
 @rank_zero_only
+def log_confusion(loggers: Iterable[Logger], key: str, matrix: Tensor, names: Sequence[str], step: int) -> None:
+    """Shows a confusion matrix (C, C) of pixels, rows labels and columns predictions.
+
+    W&B draws its own chart of it, the others get a table.
+    """
+    counts: list[list[int]] = matrix.tolist()
+    cells = [
+        (label, prediction, count)
+        for label, row in zip(names, counts, strict=True)
+        for prediction, count in zip(names, row, strict=True)
+    ]
+    rows = [[label, *row] for label, row in zip(names, counts, strict=True)]
+    for logger in loggers:
+        if isinstance(logger, SafeWandbLogger):
+            logger.log_confusion(key, cells, step)
+        else:
+            log_table([logger], key, ["label", *names], rows, step)
+
+
+@rank_zero_only
 def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
     """Records plain, possibly nested values (the resolved configuration, costs of the model) with the run."""
     for logger in loggers:
@@ -132,11 +185,29 @@ def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
 
 
 @rank_zero_only
-def log_summary(loggers: Iterable[Logger], metrics: Mapping[str, float]) -> None:
-    """Sets the values by which W&B lists and sorts runs; elsewhere they are metrics like others, logged already."""
+def log_summary(loggers: Iterable[Logger], metrics: Mapping[str, float], step: int) -> None:
+    """Sets the values by which runs are listed and compared: in W&B's table of runs, under HParams in TensorBoard.
+
+    They are metrics like others, logged already at this step.
+    """
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(dict(metrics))
+        if isinstance(logger, SafeWandbLogger):
+            logger.log_summary(metrics)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(logger.hparams), dict(metrics), step)
+
+
+def wants_checkpoint(loggers: Iterable[Logger]) -> bool:
+    """Whether a logger keeps the best checkpoint."""
+    return any(isinstance(logger, SafeWandbLogger) and logger.keeps_checkpoint for logger in loggers)
+
+
+@rank_zero_only
+def log_checkpoint(loggers: Iterable[Logger], path: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Keeps a checkpoint with the run where that is asked for."""
+    for logger in loggers:
+        if isinstance(logger, SafeWandbLogger):
+            logger.log_checkpoint(path, metadata)
 
 
 @rank_zero_only
@@ -144,39 +215,21 @@ def finish(loggers: Iterable[Logger], *, success: bool = True) -> None:
     """Writes what is pending and ends the run; the next run of the same process then gets its own."""
     for logger in loggers:
         logger.finalize("success" if success else "failed")
-        if isinstance(logger, WandbLogger) and logger._experiment is not None:
-            logger.experiment.finish(exit_code=0 if success else 1)
+        if isinstance(logger, SafeWandbLogger):
+            logger.finish(success=success)
 
 
-@rank_zero_only
-def _tell_how_to_sync(directory: Path) -> None:
-    print(f"W&B runs offline; to upload: wandb sync {shlex.quote(str(directory / 'wandb'))}/offline-run-*", flush=True)
+def _wandb_mask(mask: Mask) -> UInt8Array:
+    return np.where(mask < 0, WANDB_IGNORED, mask).astype(np.uint8)
 
 
-@rank_zero_only
-def _keep_old_metrics(directory: Path) -> None:
+def _keep_old_metrics(directory: Path) -> Path | None:
+    """Give the ``metrics.csv`` of a run before another name; gives it."""
     current = directory / "metrics.csv"
-    if current.is_file():
-        number = 1
-        while (old := directory / f"metrics.{number}.csv").exists():
-            number += 1
-        current.rename(old)
-
-
-def _has_wandb_key() -> bool:
-    """Whether W&B finds credentials in the environment, its settings or a netrc file; asks no server and no user."""
-    import wandb
-
-    settings = wandb.setup().settings
-    silent, settings.silent = (
-        settings.silent,
-        True,
-    )  # or it would ask the server for the name of the user, to greet them
-    try:
-        return bool(wandb.login(prompt=False, verify=False))
-    except wandb.errors.AuthenticationError as error:
-        raise UserError(
-            f"The API key of W&B is malformed ({error}): run `wandb login`, or set logger.wandb.mode=offline."
-        ) from error
-    finally:
-        settings.silent = silent
+    if getattr(rank_zero_only, "rank", 0) != 0 or not current.is_file():
+        return None
+    number = 1
+    while (old := directory / f"metrics.{number}.csv").exists():
+        number += 1
+    current.rename(old)
+    return old

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.utilities import rank_zero_only
 
-from fastfcn import curves, results, tracking
-from fastfcn.checkpoint import Checkpoint, read_checkpoint
+from fastfcn import beginning, curves, provenance, results, signals, stopping, tracking
+from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
-from fastfcn.evaluation import check_classes, open_split
+from fastfcn.evaluation import open_split
 from fastfcn.module import SegmentationModule
+from fastfcn.speed import Speed
+from fastfcn.status import Pruned
 
 
 def quiet_lightning() -> None:
@@ -44,7 +48,9 @@ def run(
     choices: Mapping[str, str],
     resume: str | None = None,
     init_from: str | None = None,
+    fit: bool = True,
     test: bool = True,
+    speed: Speed | None = None,
 ) -> float | None:
     """Train, test, report.
 
@@ -55,9 +61,11 @@ def run(
         run_dir: where results are kept.
         config: the resolved configuration, for the loggers.
         choices: the options that name the run: head, upsample, backbone, data.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to go on from; ``auto`` is the newest of the run directory, if there is one.
         init_from: a checkpoint whose weights the training begins with; nothing else of it counts.
+        fit: train; else nothing is trained.
         test: test at the end, on the best checkpoint where one was written.
+        speed: times predictions at the end.
 
     Returns:
         The best validation score, (pixAcc + mIoU) / 2; None where no checkpoint was written.
@@ -67,40 +75,52 @@ def run(
             processes do not fit the machine or the batch.
     """
     _check_processes(trainer, datamodule)
+    trainer._signal_connector = _NoSignals(trainer)
     # A split that is not there shows now, and not after the training.
     for split in (datamodule.train_split, "val"):
         datamodule.open(split)
     if test:
         open_split(datamodule)
-    if resume is not None and init_from is not None:
-        raise UserError("resume goes on with a training and init_from begins one: give one of the two.")
-    if init_from is not None:
-        module.model.load_state_dict(_checked("init_from", init_from, module).weights)
-    if resume is not None:
-        _check_epochs(resume, _checked("resume", resume, module), trainer)
-        _tell_where_best_counts_from(resume, trainer)
+    resume = beginning.choose(trainer, module, run_dir=Path(run_dir), resume=resume, init_from=init_from)
     _forget_results(Path(run_dir))
-    started = time.perf_counter()
     done = False
     try:
         tracking.log_config(trainer.loggers, config)
-        try:
+        if fit:
             trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-        except SystemExit:
-            if trainer.interrupted:  # Ctrl-C: Lightning has stopped in order, and exits with 1 as if it had failed
-                raise KeyboardInterrupt from None
-            raise
-        train_seconds = time.perf_counter() - started
+        kept = _about_training(trainer, choices)
         best, score = _best_checkpoint(trainer)
         figures = None
         if test:
             trainer.test(module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True)
             figures = results.gather(trainer.callback_metrics, module.facts)
-        _report(trainer, module, Path(run_dir), dict(choices), figures, best, score, train_seconds, datamodule.skipped)
+        kept |= {
+            "best_checkpoint": best,
+            "val_score": score,
+            "tested": None if figures is None else ("best checkpoint" if best else "last weights"),
+            "protocol": module.inference.settings()["protocol"],
+            "optimize": module.protocol().get("optimize"),
+            "speed": _timed(trainer, module, speed),
+            "test": figures,
+        }
+        _report(trainer, module, Path(run_dir), results.with_skipped(kept, results.all_skipped(datamodule.skipped)))
         done = True
+    except Pruned:
+        done = True  # as the search wants it: no failure in W&B
+        raise
+    except signals.Stopped:
+        stopping.end_processes(trainer)
+        raise
     finally:
         tracking.finish(trainer.loggers, success=done)
     return score
+
+
+class _NoSignals(_SignalConnector):
+    """Leaves signals to `fastfcn.signals`; Lightning's way saves nothing, and would wait in a handler for processes."""
+
+    def register_signal_handlers(self) -> None:
+        """Register none."""
 
 
 def _check_processes(trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
@@ -123,32 +143,6 @@ def _check_processes(trainer: pl.Trainer, datamodule: SegmentationDataModule) ->
         )
 
 
-def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
-    """Read a checkpoint, and refuse one of another model."""
-    checkpoint = read_checkpoint(path)
-    check_classes(checkpoint.facts, module.facts, path=path)
-    own = {name: tuple(value.shape) for name, value in module.model.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
-    if own != theirs:
-        name = next(name for name in (*own, *theirs) if own.get(name) != theirs.get(name))
-        raise UserError(
-            f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
-            "was trained with (config.yaml in its run directory)."
-        )
-    return checkpoint
-
-
-def _check_epochs(path: str, checkpoint: Checkpoint, trainer: pl.Trainer) -> None:
-    """Refuse to go on with a training that is over, or of which the weights alone are there."""
-    if not checkpoint.resumable:
-        raise UserError(f"resume={path} holds weights alone: begin a training with them by init_from={path}.")
-    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= checkpoint.epoch + 1:
-        raise UserError(
-            f"resume={path} has {checkpoint.epoch + 1} epochs behind it, as many as trainer.max_epochs="
-            f"{trainer.max_epochs} asks for or more: raise trainer.max_epochs."
-        )
-
-
 def _best_checkpoint(trainer: pl.Trainer) -> tuple[str | None, float | None]:
     callback = trainer.checkpoint_callback
     path = getattr(callback, "best_model_path", "") or None
@@ -157,58 +151,78 @@ def _best_checkpoint(trainer: pl.Trainer) -> tuple[str | None, float | None]:
 
 
 @rank_zero_only
-def _tell_where_best_counts_from(resume: str, trainer: pl.Trainer) -> None:
-    """Say what Lightning does in silence: in another directory the best score so far is not known."""
-    directory = getattr(trainer.checkpoint_callback, "dirpath", None)
-    before = Path(resume).resolve().parent
-    if directory is not None and Path(directory).resolve() != before:
-        print(f"the best checkpoint is chosen among the epochs from here on; the one before is kept in {before}")
-
-
-@rank_zero_only
 def _forget_results(run_dir: Path) -> None:
     """A run that fails must not lie beside the figures of one before it in the same directory."""
     (run_dir / results.RESULTS_FILE).unlink(missing_ok=True)
 
 
-@rank_zero_only
-def _report(
-    trainer: pl.Trainer,
-    module: SegmentationModule,
-    run_dir: Path,
-    choices: dict[str, str],
-    figures: dict[str, Any] | None,
-    best: str | None,
-    score: float | None,
-    train_seconds: float,
-    skipped: Mapping[str, Iterable[str]],
-) -> None:
-    kept = {
-        "choices": choices,
+def _about_training(trainer: pl.Trainer, choices: Mapping[str, str]) -> dict[str, Any]:
+    """What it was and what it took, of all tries together; every process must call it."""
+    timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
+    seconds = timer.time_elapsed("train") if timer is not None else None
+    device = trainer.strategy.root_device
+    cuda = device.type == "cuda"
+    peak = torch.tensor(torch.cuda.max_memory_allocated(device) / 2**30 if cuda else 0.0, device=device)
+    return {
+        "choices": dict(choices),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "train_seconds": round(train_seconds, 1),
-        "best_checkpoint": best,
-        "val_score": score,
-        "tested": None if figures is None else ("best checkpoint" if best else "last weights"),
-        "test": figures,
+        "train_seconds": None if seconds is None else round(seconds, 1),
+        "processes": trainer.world_size,
+        "device": torch.cuda.get_device_name(device) if cuda else provenance.cpu_model(),
+        "peak_memory_gib": round(float(trainer.strategy.reduce(peak, reduce_op="max")), 3) if cuda else None,
     }
-    path = results.save(run_dir, results.with_skipped(kept, skipped))
+
+
+def _timed(trainer: pl.Trainer, module: SegmentationModule, speed: Speed | None) -> dict[str, Any] | None:
+    """The speed, on the first process; the others wait, so that they do not disturb it."""
+    measured = None
+    if speed is not None and trainer.is_global_zero:
+        device = trainer.strategy.root_device
+        measured = speed.measure(module.model, device=device, channels_last=module.channels_last)
+        size = " x ".join(map(str, speed.image_size))
+        print(f"speed:           {measured['fps']:.2f} images of {size} per second ({measured['median_ms']:.1f} ms)")
+    trainer.strategy.barrier()
+    return measured
+
+
+@rank_zero_only
+def _report(trainer: pl.Trainer, module: SegmentationModule, run_dir: Path, kept: Mapping[str, Any]) -> None:
+    figures, best, choices = kept["test"], kept["best_checkpoint"], kept["choices"]
+    path = results.save(run_dir, kept)
     if figures is not None:
         name = "-".join(choices[group] for group in ("head", "upsample", "backbone"))
-        title = f"test of {name} on {choices['data']}" + (
+        title = f"test of {name} on {choices['data']}, {kept['protocol']}" + (
             "" if best else ", last weights: no best checkpoint was written"
         )
         results.show(figures, title=title)
-        rows = [[name, iou] for name, iou in figures["IoU"].items()]
-        tracking.log_table(trainer.loggers, "test/IoU", ["class", "IoU"], rows, trainer.global_step)
-        headlines = {f"test/{key}": value for key, value in figures.items() if isinstance(value, float)}
-        best_score = {} if score is None else {"best/val_score": score}
-        tracking.log_summary(trainer.loggers, {**headlines, **best_score})
+        _log_test(trainer, module, figures, kept["val_score"])
+    if best is not None and tracking.wants_checkpoint(trainer.loggers):
+        about = {
+            "score": kept["val_score"],
+            "epoch": read_checkpoint(best).epoch,
+            "data": choices["data"],
+            "commit": provenance.git_state(Path(__file__))["commit"],
+        }
+        tracking.log_checkpoint(trainer.loggers, best, about)
     for logger in trainer.loggers:
         metrics_csv = Path(logger.log_dir or "") / "metrics.csv"
-        if isinstance(logger, CSVLogger) and metrics_csv.is_file():
+        if kept["epochs"] and isinstance(logger, CSVLogger) and metrics_csv.is_file():
             curves.draw(metrics_csv, run_dir / "curves.png")
             print(f"curves:          {run_dir / 'curves.png'}")
     print(f"results:         {path}")
-    print(f"best checkpoint: {best or 'none was written'}")
+    if trainer.checkpoint_callback is not None:
+        print(f"best checkpoint: {best or 'none was written'}")
+
+
+def _log_test(trainer: pl.Trainer, module: SegmentationModule, figures: dict[str, Any], score: float | None) -> None:
+    """Hand the test figures on to the loggers: tables of classes and confusions, and what runs are listed by."""
+    loggers, step = trainer.loggers, trainer.global_step
+    rows = [[name, iou, figures["class_boundary_IoU"][name]] for name, iou in figures["IoU"].items()]
+    tracking.log_table(loggers, "test/IoU", ["class", "IoU", "boundary IoU"], rows, step)
+    assert module.test_scores is not None, "a test has run"
+    tracking.log_confusion(loggers, "test/confusion", module.test_scores.confusion, module.facts.class_names, step)
+    best_score = {} if score is None else {"best/val_score": score}
+    tracking.log_metrics(loggers, best_score, step)
+    headlines = {f"test/{key}": value for key, value in figures.items() if isinstance(value, float)}
+    tracking.log_summary(loggers, {**headlines, **best_score}, step)

@@ -21,6 +21,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 #: What black is once it is normalised.
 BLACK = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
 
+#: Name of a data set of which a checkpoint of the original code tells the number of classes alone.
+UNKNOWN_DATA = "unknown"
+
 UInt8Array = npt.NDArray[np.uint8]
 Int16Array = npt.NDArray[np.int16]
 
@@ -54,8 +57,8 @@ class SegmentationOutput(NamedTuple):
     """What the model makes of an image.
 
     Attributes:
-        logits: (B, num_classes, H, W) at image size.
-        aux: (B, num_classes, H, W), the auxiliary head's logits; None in evaluation.
+        logits: (B, num_classes, H, W) at image size, or smaller where a training resizes them in its loss.
+        aux: the same of the auxiliary head; None in evaluation.
         presence: (B, num_classes) logits, or None.
     """
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fastfcn.benchmarks import data_loading, material
+from fastfcn.benchmarks.bench import Bench
 from fastfcn.benchmarks.original import Albumentations, Original
 from fastfcn.data.scenes import Scenes
 from fastfcn.errors import UserError
@@ -61,12 +62,12 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.images=4 is less than a batch"):
         data_loading.run(images=4)
     with pytest.raises(UserError, match="task=data measures on files"):
-        data_loading.run(open_split=lambda split: Scenes(split, size=64, counts={split: 16}), images=16)
+        data_loading.run(bench=Bench(open_split=lambda split: Scenes(split, size=64, counts={split: 16})), images=16)
     material.write(tmp_path, count=2)
     from fastfcn.data.folder import FolderDataset
 
     with pytest.raises(UserError, match=r"task\.images=16 is more than the 2 images of the train split"):
-        data_loading.run(open_split=lambda split: FolderDataset(split, root=tmp_path), images=16)
+        data_loading.run(bench=Bench(open_split=lambda split: FolderDataset(split, root=tmp_path)), images=16)
 
 
 def test_a_photograph_s_weight_comes_from_its_texture(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ def test_missing_data_names_the_command(tmp_path: Path) -> None:
     lenient = ADE20K("val", root=root, strict=False)
     assert len(lenient) == 2
     assert len(lenient.findings) == 1
-    assert "ADE_val_00000001.jpg has no mask" in lenient.findings[0]
+    assert lenient.findings[0].kind == "missing mask"
+    assert "ADE_val_00000001.jpg has no mask" in lenient.findings[0].text
 
 
 def test_a_label_above_150_is_named(tmp_path: Path) -> None:
@@ -88,6 +90,6 @@ def test_a_label_above_150_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "word"), [({"split": "minival"}, "minival"), ({"thin_classes": ["x"]}, "'x'")])
-def test_a_mistake_is_named(tmp_path: Path, arguments: dict[str, object], word: str) -> None:
+def test_a_mistake_is_named(tmp_path: Path, arguments: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word):
-        ADE20K(**{"split": "train", "root": make_ade20k_tree(tmp_path), **arguments})  # type: ignore[arg-type]
+        ADE20K(**{"split": "train", "root": make_ade20k_tree(tmp_path), **arguments})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_shrinking_and_growing_is_pils() -> None:
         ({"blur": -0.1}, "blur"),
     ],
 )
-def test_a_senseless_setting_is_named(setting: dict[str, object], word: str) -> None:
+def test_a_senseless_setting_is_named(setting: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word):
-        recipe(**setting)  # type: ignore[arg-type]
+        recipe(**setting)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (75, 50)])
+def test_crop_tells_what_a_sample_shows(height: int, width: int) -> None:
+    """The mask of a sample, mirrored back, is the mask under the crop."""
+    transform = TrainTransform(base_size=40, crop_size=48, blur=0)
+    columns = np.tile(np.arange(width, dtype=np.int16), (height, 1))
+    rows = np.tile(np.arange(height, dtype=np.int16)[:, None], (1, width))
+    image = np.zeros((height, width, 3), np.uint8)
+    for seed in range(20):
+        view = transform.crop(height, width, seed=seed)
+        across, down = (
+            transform(RawSample(image, mask, "ramp"), seed=seed)["mask"].numpy() for mask in (columns, rows)
+        )
+        known = across != IGNORE_INDEX
+        assert (known[:, 0].sum(), known[0].sum()) == (view.height, view.width)
+        for seen, start, count, scale in (
+            (across[known], view.left, view.width, width / view.size[1]),
+            (down[known], view.top, view.height, height / view.size[0]),
+        ):
+            assert abs(seen.min() + 0.5 - (start + 0.5) * scale) <= 1
+            assert abs(seen.max() + 0.5 - (start + count - 0.5) * scale) <= 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from fastfcn.data.batches import normalise
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import BadSampleError, UserError
 from fastfcn.types import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD, DataFacts, LoadedBatch, RawSample
+from tests.scripts import ROOT, SRC, environment
 
 COUNTS = {"train": 10, "val": 5, "test": 3}
 FACTS = DataFacts(name="tiny", class_names=("even", "odd"), palette=((0, 0, 0), (255, 255, 255)))
@@ -126,6 +129,17 @@ def test_a_loader_leaves_the_global_random_state_alone() -> None:
     assert np.array_equal(np.random.get_state()[1], before[1])  # type: ignore[index]  # noqa: NPY002
 
 
+def test_a_process_that_ends_within_an_epoch_ends_its_workers() -> None:
+    """They leave the first SIGTERM to their parent, and Python's end sends one only."""
+    code = (
+        "from tests.data import test_datamodule as t; held = iter(t.make(num_workers=1).train_dataloader()); next(held)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(PYTHONPATH=str(SRC)), timeout=60, check=False
+    )
+    assert done.returncode == 0
+
+
 def test_a_mistake_found_in_a_worker_stays_one_sentence() -> None:
     for workers in (0, 1):
         loader = make(lambda split: Tiny(split, broken=[3]), num_workers=workers).eval_dataloader("val")
@@ -224,17 +238,17 @@ def test_whole_images_come_one_at_a_time() -> None:
 def test_each_process_takes_its_share_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     names = []
     for rank in range(2):
-        monkeypatch.setattr(module, "_process", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(module, "process", lambda rank=rank: (rank, 2))
         loader = make().train_dataloader()
         assert loader.batch_size == 2
         assert len(loader) == 2
         names += [name for batch in loader for name in batch["name"]]
         assert [n for b in make().val_dataloader() for n in b["name"]] == [str(i) for i in range(rank, 5, 2)]
     assert len(set(names)) == 8
-    monkeypatch.setattr(module, "_process", lambda: (0, 3))
+    monkeypatch.setattr(module, "process", lambda: (0, 3))
     with pytest.raises(UserError, match=r"batch_size=4 .* 3"):
         make().train_dataloader()
-    monkeypatch.setattr(module, "_process", lambda: (0, 4))
+    monkeypatch.setattr(module, "process", lambda: (0, 4))
     with pytest.raises(UserError, match=r"test split has 3 images for 4 processes"):
         make().test_dataloader()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def test_a_truncated_file_is_told_wherever_it_ends(root: Path, kind: str) -> Non
         ({"ignore_index": 2}, ["data.dataset.ignore_index=2", "also the id of a class"]),
     ],
 )
-def test_a_senseless_argument_is_named(root: Path, arguments: dict[str, object], words: list[str]) -> None:
+def test_a_senseless_argument_is_named(root: Path, arguments: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        FolderDataset(**{"split": "train", "root": root, **arguments})  # type: ignore[arg-type]
+        FolderDataset(**{"split": "train", "root": root, **arguments})
     is_one_sentence_with(caught.value, words)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,6 @@ def test_missing_data_names_the_command(tmp_path: Path) -> None:
         ({"thin_classes": ["background"]}, "'background', which is none of the 59 classes"),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, arguments: dict[str, object], word: str) -> None:
+def test_a_mistake_is_named(tmp_path: Path, arguments: dict[str, Any], word: str) -> None:
     with pytest.raises(UserError, match=word):
-        PascalContext(**{"split": "train", "root": make_pascal_tree(tmp_path), **arguments})  # type: ignore[arg-type]
+        PascalContext(**{"split": "train", "root": make_pascal_tree(tmp_path), **arguments})

@@ -6,6 +6,7 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,9 +258,9 @@ def test_an_interrupted_drawing_leaves_no_file(tmp_path: Path, monkeypatch: pyte
         ("train", {"counts": {"trian": 3}}, "'trian'"),
     ],
 )
-def test_a_users_mistake_is_told_in_a_sentence(split: str, options: dict[str, object], words: str) -> None:
+def test_a_users_mistake_is_told_in_a_sentence(split: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        Scenes(split, **options)  # type: ignore[arg-type]
+        Scenes(split, **options)
     assert "\n" not in str(caught.value)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -96,3 +97,15 @@ def test_a_hostile_weights_file_runs_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a readable weights file"):
         ResNet(depth=18, weights=str(tmp_path / "hostile.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_network_the_file_and_the_option_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torchvision.models.ResNet50_Weights, "get_state_dict", refuse)
+    with pytest.raises(UserError) as caught:
+        ResNet(depth=50, weights="IMAGENET1K_V1")
+    url = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.url
+    for word in (url, f"backbone.weights=/path/to/{url.rpartition('/')[2]}", "run the command again"):
+        assert word in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_dilated_pyramid_of_timm() -> None:
         ({"backbone": "resnet50s", "weights": "IMAGENET1K_V1"}, "none with a deep stem"),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_a_sentence(arguments: dict[str, object], sentence: str) -> None:
+def test_what_cannot_be_built_is_refused_with_a_sentence(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as error:
-        fastfcn.build_model(**arguments)  # type: ignore[arg-type]
+        fastfcn.build_model(**arguments)
     assert "\n" not in str(error.value)

@@ -124,11 +124,17 @@ def test_two_entries_of_one_name(tmp_path: Path) -> None:
         extract(archive, tmp_path / "out/top")
 
 
-@FORMATS
-@pytest.mark.parametrize("damage", ["half", "last", "flipped", "none of it"])
+@pytest.mark.parametrize(
+    ("write", "damage"),
+    # A plain tar has no checksum of its contents, and so nothing to tell a flipped byte by.
+    [
+        (write, damage)
+        for write in (zipped, tarred, gzipped)
+        for damage in ("half", "last", "flipped", "none of it")
+        if (write, damage) != (tarred, "flipped")
+    ],
+)
 def test_a_damaged_archive(tmp_path: Path, write: Writer, damage: str) -> None:
-    if damage == "flipped" and write is tarred:
-        pytest.skip("a plain tar has no checksum of its contents")
     archive = write(tmp_path / "x", FILES)
     data = bytearray(archive.read_bytes())
     middle = len(data) // 2

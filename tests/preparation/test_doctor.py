@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from PIL import Image
 
 from fastfcn.data.ade20k import ADE20K
 from fastfcn.data.folder import FolderDataset
+from fastfcn.data.pascal_context import PascalContext
 from fastfcn.data.scenes import Scenes
+from fastfcn.errors import UserError
 from fastfcn.preparation import doctor
 from fastfcn.preparation.inspection import KINDS
 from tests.conftest import FolderMaker
@@ -157,6 +160,45 @@ def test_each_fault_is_found(
     out = capsys.readouterr().out
     assert words in out  # in one piece, however narrow the table is
     assert out.splitlines()[-1].startswith("Training can start." if ready else "Training cannot start: ")
+
+
+def test_a_missing_image_does_not_hide_the_rest_of_its_split(tmp_path: Path) -> None:
+    """Where a list names the images: the missing one is told, and all others are read."""
+    pascal = trees.make_pascal_tree(tmp_path / "pascal")
+    (pascal / "VOCdevkit/VOC2010/JPEGImages/2008_000003.jpg").unlink()
+    cut(pascal / "masks/2008_000004.png")
+    ade = trees.make_ade20k_tree(tmp_path / "ade")
+    (ade / "release_test/testing/ADE_test_00000001.jpg").unlink()
+    found: dict[str, dict[str, Any]] = {}
+    for name, dataset, root in (("pascal", PascalContext, pascal), ("ade", ADE20K, ade)):
+        splits = ("train", "val", "test") if name == "ade" else ("train", "val")
+        open_split = functools.partial(dataset, root=root, strict=False)
+        assert not doctor.check(open_split, splits, name=name, out=tmp_path / name)
+        found[name] = json.loads((tmp_path / name / "check.json").read_text())
+    kinds = [finding["kind"] for finding in found["pascal"]["findings"] if finding["severity"] == "error"]
+    assert kinds == ["missing image", "unreadable file"]
+    assert "lists '2008_000003'" in found["pascal"]["findings"][0]["text"]
+    assert found["pascal"]["splits"]["train"]["images"] == trees.PASCAL_COUNTS["train"] - 1
+    assert [finding["kind"] for finding in found["ade"]["findings"]] == ["missing image"]
+    assert "ADE_test_00000001.jpg" in found["ade"]["findings"][0]["text"]
+    assert found["ade"]["splits"]["test"]["images"] == trees.ADE_COUNTS["test"] - 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out cannot be written \(Not a directory\).*prepare\.out"):
+        check(root, tmp_path / "file/out")
+
+
+def test_most_classes_missing_draws_without_a_warning(tmp_path: Path) -> None:
+    """Of many classes, the second column may be without a single bar."""
+    trees.make_ade20k_tree(tmp_path / "tree")
+    for path in (tmp_path / "tree/ADEChallengeData2016/annotations").rglob("*.png"):
+        rewrite(path, lambda image: image.point(lambda value: value and 1))
+    open_split = functools.partial(ADE20K, root=tmp_path / "tree", strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert doctor.check(open_split, SPLITS, name="ade20k", out=tmp_path / "out")
 
 
 def test_processes_find_the_same(root: Path, tmp_path: Path) -> None:

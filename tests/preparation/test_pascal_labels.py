@@ -18,8 +18,9 @@ from PIL import Image
 
 from fastfcn.data.pascal_context import PALETTE
 from fastfcn.errors import UserError
-from fastfcn.preparation.pascal_conversion import UNFINISHED, convert
+from fastfcn.preparation.pascal_conversion import convert
 from fastfcn.preparation.pascal_labels import CLASS_OF_CATEGORY, JsonLabels, Labels, Regions, StoredLabels, StoredMap
+from fastfcn.whole_files import PARTIAL
 from tests.data.tiny import is_one_sentence_with
 from tests.preparation import trees
 from tests.scripts import SRC, environment
@@ -43,6 +44,8 @@ def stored(folder: Path, form: str) -> Labels:
         return JsonLabels(folder / "trainval_merged.json")
     ids = 60 if "60" in form else 459
     files = trees.pascal_mats() if "mat" in form else trees.pascal_pngs(ids, palette="palette" in form)
+    if "upper-case" in form:
+        files = {f"{name[:-4]}{name[-4:].upper()}": data for name, data in files.items()}
     kind: Literal["mat", "png"] = "mat" if "mat" in form else "png"
     if "folder" in form:
         trees.write_files(folder, {**files, "masks/._x.png": b"no mask"})
@@ -58,8 +61,12 @@ def stored(folder: Path, form: str) -> Labels:
 
 
 @pytest.mark.parametrize(
-    "form", ["json", "mat folder", "mat tar", "png60 grey folder", "png60 palette zip", "png459 grey tar"]
-)
+    "form",
+    [
+        "json", "mat folder", "mat tar", "png60 grey folder", "png60 palette zip", "png459 grey tar",
+        "MAT upper-case mat tar", "PNG upper-case png60 grey folder",
+    ],
+)  # fmt: skip
 def test_every_form_gives_the_same_classes(tmp_path: Path, form: str) -> None:
     labels = stored(tmp_path, form)
     maps: dict[str, Regions | StoredMap] = {}
@@ -76,6 +83,11 @@ def test_every_form_gives_the_same_classes(tmp_path: Path, form: str) -> None:
 def test_the_sixty_categories() -> None:
     assert CLASS_OF_CATEGORY[[0, 2, 9, 18, 454, 458]].tolist() == [0, 1, 2, 3, 58, 59]
     assert np.count_nonzero(CLASS_OF_CATEGORY) == 59
+    # In the order in which the original's list gives them, all sixty.
+    ids = """0 2 259 260 415 324 9 258 144 18 19 22 23 397 25 284 158 159 416 33 162 420 454 295 296 427 44 45 46 308 59
+        440 445 31 232 65 354 424 68 326 72 458 34 207 80 355 85 347 220 349 360 98 187 104 105 366 189 368 113 115"""
+    categories = sorted(map(int, ids.split()))
+    assert CLASS_OF_CATEGORY[categories].tolist() == list(range(60))
 
 
 def test_later_annotations_lie_over_earlier_ones_and_categories_beyond_the_sixty_are_told(tmp_path: Path) -> None:
@@ -145,7 +157,7 @@ def test_masks_are_palette_pictures_and_those_that_are_there_are_kept(
     labels, masks = stored(tmp_path, "json"), tmp_path / "masks"
     masks.mkdir()
     (masks / f"{STEMS[0]}.png").write_bytes(b"kept")
-    (masks / f".{STEMS[1]}.png.1{UNFINISHED}").write_bytes(b"half")
+    (masks / f".{STEMS[1]}.png.1{PARTIAL}").write_bytes(b"half")
     told: list[None] = []
     convert(labels, STEMS, images=images, masks=masks, workers=workers, done=lambda: told.append(None))
     assert sorted(path.name for path in masks.iterdir()) == [f"{stem}.png" for stem in STEMS]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -164,6 +166,33 @@ def test_another_count_than_expected_is_told(given: Arguments) -> None:
 def test_one_preparation_at_a_time(given: Arguments) -> None:
     with locked(given["root"]), pytest.raises(UserError, match="Another process prepares"):
         prepare(**given)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_target_that_cannot_be_made_is_told(given: Arguments, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError) as caught:
+        prepare(**given)
+    is_one_sentence_with(caught.value, [str(given["root"]), os.strerror(code), "data.dataset.root"])
+
+
+@pytest.mark.parametrize("key", ["root", "downloads"])
+def test_a_tilde_is_the_home_folder(
+    given: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """As a settings file names it, where no shell has replaced it."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    if key == "downloads":
+        shutil.copytree(tmp_path / "origin", tmp_path / "home/here")
+    prepare(**{**given, key: "~/here"})
+    assert (tmp_path / "home/here").is_dir()
+    assert not (tmp_path / "~").exists()
+    root = "~/here" if key == "root" else given["root"]
+    assert len(ADE20K("train", root=root)) == trees.ADE_COUNTS["train"]
 
 
 def test_the_script_without_network(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from fastfcn import provenance
 from fastfcn.benchmarks import material
+from fastfcn.benchmarks.bench import Bench
 from fastfcn.benchmarks.original import Albumentations, Original
 from fastfcn.data.augment import TrainTransform
 from fastfcn.data.batches import BatchLoader, TransformedDataset, normalise
@@ -37,7 +38,7 @@ DECODING = "decoding alone"
 
 def run(
     *,
-    open_split: Callable[[str], Any] | None = None,
+    bench: Bench | None = None,
     images: int = 64,
     base_size: int = 520,
     crop_size: int = 480,
@@ -52,14 +53,15 @@ def run(
     page cache after the first round. OpenMP and OpenCV are held to one thread.
 
     Args:
-        open_split: Gives the data set of a split, whose files are read; None writes pictures of VOC's size.
+        bench: Its `open_split` gives the data set of a split, whose files are read; without one pictures of VOC's size
+            are written. Its `out` is the folder of data.json where `out` is None.
         images: How many images a round goes through.
         base_size: Short side in pixels at scale 1.
         crop_size: Side of the crop in pixels.
         batch_size: Images in a batch.
         warmup: Rounds that are not measured.
         repeats: Rounds that are measured; the table tells the medians.
-        out: The JSON file; None writes none.
+        out: The JSON file.
 
     Returns:
         What the JSON file holds.
@@ -67,6 +69,9 @@ def run(
     Raises:
         UserError: The data set is not made of files, or has too few of them.
     """
+    open_split = bench.open_split if bench else None
+    if out is None and bench is not None and bench.out is not None:
+        out = bench.out / "data.json"
     if images < batch_size:
         raise UserError(f"task.images={images} is less than a batch (task.batch_size={batch_size}): raise it.")
     with tempfile.TemporaryDirectory() as folder, one_thread():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastfcn.data.files import FileDataset, id_of_value
-from fastfcn.data.pairing import Pair, pair, read_lines
+from fastfcn.data.pairing import Pair, Unpaired, pair, read_lines
 from fastfcn.errors import UserError
 from fastfcn.types import DataFacts
 
@@ -59,7 +59,7 @@ class ADE20K(FileDataset):
         split: ``train`` (20,210 images), ``val`` (2,000), ``trainval``, or ``test`` (3,352, without masks).
         root: Folder that holds ``ADEChallengeData2016`` and, for ``test``, ``release_test``.
         thin_classes: Names of the classes made of thin structures, for the thin-class IoU.
-        strict: Refuse images without mask; else they are left out and told in `findings`.
+        strict: Refuse what has no partner; else it is left out and told in `findings`.
 
     Raises:
         UserError: There is no such split or class, or the files are not there.
@@ -70,17 +70,17 @@ class ADE20K(FileDataset):
             raise UserError(f"ade20k has no split {split!r}: choose one of {', '.join(_LABELLED)}, test.")
         if unknown := [name for name in thin_classes if name not in CLASS_NAMES]:
             raise UserError(f"data.dataset.thin_classes names {unknown[0]!r}, which is no class of ade20k.")
-        root = Path(root)
+        root = Path(root).expanduser()
         folder = root / (RELEASE_TEST if split == "test" else CHALLENGE)
         if not folder.is_dir():
             raise UserError(
                 f"{folder} does not exist: run `python src/prepare.py data=ade20k`, or set data.dataset.root to the "
                 f"folder that holds {folder.name}."
             )
-        findings: list[str] | None = None if strict else []
+        findings: list[Unpaired] | None = None if strict else []
         samples: list[Pair] = []
         if split == "test":
-            samples = _test_images(folder)
+            samples = _test_images(folder, findings)
         for part in _LABELLED.get(split, ()):
             samples += pair(folder, image_dir="images", mask_dir="annotations", split=part, findings=findings)
         super().__init__(
@@ -93,11 +93,17 @@ class ADE20K(FileDataset):
         )
 
 
-def _test_images(folder: Path) -> list[Pair]:
-    """The images of the test server, in the order of its list."""
+def _test_images(folder: Path, findings: list[Unpaired] | None) -> list[Pair]:
+    """The images of the test server, in the order of its list; where there are findings, without those not there."""
     listed = [line.strip() for line in read_lines(folder / "list.txt")]
     images = [folder / "testing" / name for name in listed]
-    if missing := [path for path in images if not path.is_file()]:
+    missing = [path for path in images if not path.is_file()]
+    if findings is not None:
+        findings += [
+            Unpaired("missing image", f"{path} is missing, which {folder / 'list.txt'} lists.") for path in missing
+        ]
+        images = [path for path in images if path not in set(missing)]
+    elif missing:
         raise UserError(
             f"{missing[0]} is missing, which {folder / 'list.txt'} lists ({len(missing)} of {len(images)} are): run "
             "`python src/prepare.py data=ade20k` on an empty folder, or restore it from release_test.zip."

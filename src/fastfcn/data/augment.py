@@ -125,6 +125,11 @@ class TrainTransform:
         short = self._draw(np.random.default_rng(seed)).short
         return lambda height, width: resized(height, width, short)
 
+    def crop(self, height: int, width: int, *, seed: int) -> View:
+        """Which part of a picture of this size the seed's sample shows, before it is mirrored and padded."""
+        draw = self._draw(np.random.default_rng(seed))
+        return self._view(draw, resized(height, width, draw.short))
+
     def __call__(self, raw: RawSample, *, seed: int = 0) -> Sample:
         """Augment one sample; the same sample and seed give the same result, whatever was augmented before."""
         rng = np.random.default_rng(seed)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-import cv2
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
+from fastfcn.data import workers
+from fastfcn.data.ahead import copied_ahead
 from fastfcn.data.augment import Sample, Transform, as_sample
+from fastfcn.data.samplers import TrainSampler, process
 from fastfcn.errors import BadSampleError, UserError
 from fastfcn.types import (
     IGNORE_INDEX,
@@ -134,32 +137,77 @@ class BatchLoader(DataLoader[Loaded]):
     After a resume, Lightning asks for the first iterator before it calls set_epoch. As a generator, this one takes
     nothing from the sampler until the first batch is wanted, and by then the epoch is right.
 
+    A checkpoint holds where its epoch stands, by the two methods that Lightning asks for; the epoch then goes on with
+    the batch that comes next, on any number of processes and workers.
+
     Args:
         dataset: The samples.
         split: What they are called, for the messages.
         skipped: Where the sentences on skipped samples are kept, each once.
         max_skipped: How many of them are too many.
+        device: A GPU to copy the batches to, one ahead of the one that is used; None leaves them on the host.
         **options: Of torch's DataLoader.
     """
 
     def __init__(
-        self, dataset: TransformedDataset, *, split: str, skipped: dict[str, None], max_skipped: int, **options: Any
+        self,
+        dataset: TransformedDataset,
+        *,
+        split: str,
+        skipped: dict[str, None],
+        max_skipped: int,
+        device: torch.device | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(dataset, **{"collate_fn": collate, "worker_init_fn": _init_worker, **options})
+        super().__init__(dataset, **{"collate_fn": collate, "worker_init_fn": workers.begin, **options})
         # Named as the arguments, for Lightning makes a loader of the same kind anew where it changes the sampler.
         self.split = split
         self.skipped = skipped
         self.max_skipped = max_skipped
+        self.device = device
+        self._given = 0  # batches of this epoch, those before a resume too
+        self._before: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the epoch stands, in plain types; nothing where the order is not the training sampler's."""
+        if not isinstance(self.sampler, TrainSampler):
+            return {}
+        return {**self.sampler.position(self._given), "workers": self.num_workers, "processes": process()[1]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where an epoch stood, when that epoch comes."""
+        self._before = state_dict
 
     def __iter__(self) -> Any:
+        self._given = self._go_on()
         try:
-            for batch, skipped in super().__iter__():
-                self._count(skipped)
+            for batch in self._loaded() if self.device is None else copied_ahead(self._loaded(), self.device):
+                self._given += 1
                 yield batch
         except UserError as error:
             # torch puts a worker's traceback before the message; the sentence is the traceback's last line.
             kind = type(error)
             raise kind(str(error).rsplit(f"{kind.__name__}: ", maxsplit=1)[-1].strip()) from None
+
+    def _loaded(self) -> Iterator[LoadedBatch]:
+        iterator = super().__iter__()
+        if self.num_workers:
+            workers.watch(iterator)
+        for batch, skipped in iterator:
+            self._count(skipped)
+            yield batch
+
+    def _go_on(self) -> int:
+        """Take up an epoch that was begun before; gives how many batches it has had."""
+        before, self._before = self._before, {}
+        if not isinstance(self.sampler, TrainSampler) or before.get("epoch") != self.sampler.epoch:
+            return 0
+        self.sampler.go_on(before)
+        given: int = before["batches"]
+        for key, now in {"processes": process()[1], "workers": self.num_workers}.items():
+            if before[key] != now:
+                _say(f"goes on with {now} {key} instead of {before[key]}: each image of the epoch is seen exactly once")
+        return given
 
     def _count(self, sentences: Sequence[str]) -> None:
         for sentence in sentences:
@@ -178,6 +226,6 @@ class BatchLoader(DataLoader[Loaded]):
             )  # fmt: skip
 
 
-def _init_worker(worker_id: int) -> None:
-    """Keep a worker process on one core: the workers are the parallelism (torch does the same for its own threads)."""
-    cv2.setNumThreads(0)
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -10,12 +10,11 @@ import albumentations as A
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
-from torch import distributed
 from typing_extensions import override
 
 from fastfcn.data.augment import EvalTransform, TrainTransform, Transform
 from fastfcn.data.batches import BatchLoader, OnBadSample, TransformedDataset, normalise
-from fastfcn.data.samplers import EvalSampler, TrainSampler
+from fastfcn.data.samplers import EvalSampler, TrainSampler, process
 from fastfcn.errors import UserError
 from fastfcn.types import Batch, DataFacts, LoadedBatch, SegmentationDataset
 
@@ -47,7 +46,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             Whole images always come one at a time, for they differ in size.
         num_workers: Worker processes of each loader; 0 loads in the main process, `auto` takes the free cores.
         on_bad_sample: `error` stops at a sample that cannot be read and names it; `skip` goes on without it.
-        max_bad_samples: How many samples of a split may be skipped.
+        max_bad_samples: How many samples of a split may be skipped, by each process.
         seed: Governs the order and the augmentation of the training images.
 
     Raises:
@@ -89,7 +88,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             raise UserError(f"seed={seed} must not be negative.")
         self._dataset = dataset
         self._opened: dict[str, SegmentationDataset] = {}
-        self._train_transform = TrainTransform(
+        self.train_transform = TrainTransform(
             base_size=base_size, crop_size=crop_size, scale=scale, flip=flip, blur=blur, blur_radius=blur_radius,
             augmentations=augmentations,
         )  # fmt: skip
@@ -106,6 +105,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self._eval_batch_size = eval_batch_size
         self.whole_eval = whole_eval
+        #: Of the test alone, where its protocol wants something else than `whole_eval`.
+        self.whole_test: bool | None = None
         self._num_workers = num_workers
         self._seed = seed
 
@@ -126,7 +127,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             UserError: The batch does not divide among the processes, or the split is smaller than one batch.
         """
-        rank, world_size = _process()
+        rank, world_size = process()
         dataset = self.open(self.train_split)
         if len(dataset) < self.batch_size:
             raise UserError(
@@ -137,7 +138,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             len(dataset), batch_size=self.batch_size, seed=self._seed, rank=rank, world_size=world_size
         )
         return self._loader(
-            self.train_split, self._train_transform, sampler, batch_size=self._local_batch_size(world_size)
+            self.train_split, self.train_transform, sampler, batch_size=self._local_batch_size(world_size)
         )
 
     def val_dataloader(self) -> BatchLoader:
@@ -146,7 +147,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def test_dataloader(self) -> BatchLoader:
         """The split that is evaluated; see `eval_dataloader`."""
-        return self.eval_dataloader()
+        return self.eval_dataloader(whole=self.whole_test)
 
     def predict_dataloader(self) -> BatchLoader:
         """The split that is evaluated, as whole images; see `eval_dataloader`. None of them may be skipped."""
@@ -165,7 +166,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         Raises:
             UserError: There is no such split, or it has fewer images than there are processes.
         """
-        rank, world_size = _process()
+        rank, world_size = process()
         split = self.eval_split if split is None else split
         dataset = self.open(split)
         if len(dataset) < world_size:
@@ -175,9 +176,14 @@ class SegmentationDataModule(pl.LightningDataModule):
             )
         sampler = EvalSampler(len(dataset), rank=rank, world_size=world_size)
         if self.whole_eval if whole is None else whole:
-            return self._loader(split, self._whole_transform, sampler, batch_size=1, on_bad_sample=on_bad_sample)
-        batch_size = self._eval_batch_size or self._local_batch_size(world_size)
-        return self._loader(split, self._crop_transform, sampler, batch_size=batch_size, on_bad_sample=on_bad_sample)
+            transform, batch_size = self._whole_transform, 1
+        else:
+            transform, batch_size = self._crop_transform, self._eval_batch_size or self._local_batch_size(world_size)
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        return self._loader(
+            split, transform, sampler, batch_size=batch_size, on_bad_sample=on_bad_sample,
+            device=device if device.type == "cuda" else None,
+        )  # fmt: skip
 
     @override
     def on_after_batch_transfer(self, batch: LoadedBatch, dataloader_idx: int) -> Batch:
@@ -210,10 +216,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         *,
         batch_size: int,
         on_bad_sample: OnBadSample | None = None,
+        device: torch.device | None = None,
     ) -> BatchLoader:
         workers = self._num_workers
         if workers == "auto":
-            workers = suggested_max_num_workers(int(os.environ.get("LOCAL_WORLD_SIZE", _process()[1])))
+            workers = suggested_max_num_workers(int(os.environ.get("LOCAL_WORLD_SIZE", process()[1])))
         samples = TransformedDataset(
             self.open(split),
             transform=transform,
@@ -225,6 +232,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             split=split,
             skipped=self.skipped.setdefault(split, {}),
             max_skipped=self._max_bad_samples,
+            device=device,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
@@ -232,10 +240,3 @@ class SegmentationDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own, so that making an iterator draws nothing from the global state
         )
-
-
-def _process() -> tuple[int, int]:
-    """Rank of this process and number of processes."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from fastfcn.data.decoding import image_size, read_image, read_mask, whole
-from fastfcn.data.pairing import Pair
+from fastfcn.data.pairing import Pair, Unpaired
 from fastfcn.data.palette import Color, decode_colors
 from fastfcn.errors import SizeMismatchError, UnknownLabelError
 from fastfcn.types import IGNORE_INDEX, DataFacts, Enough, Int16Array, RawSample
@@ -27,7 +27,7 @@ class FileDataset:
         exif: Turn images as their EXIF orientation says. The masks of data sets whose tools ignored it fit the pixels
             as they are stored.
         ignored: What else to say of a value that is no class, e.g. ``nor data.dataset.ignore_index=255``.
-        findings: What was found wrong with the pairing, where it was not to be refused: one sentence each.
+        findings: What has no partner, where that was not to be refused.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class FileDataset:
         id_of_color: Mapping[Color, int] | None = None,
         exif: bool = True,
         ignored: str = "",
-        findings: Sequence[str] = (),
+        findings: Sequence[Unpaired] = (),
     ) -> None:
         self.samples = tuple(samples)
         self.facts = facts

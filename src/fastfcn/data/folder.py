@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastfcn.data.decoding import opened, read_bytes
 from fastfcn.data.files import FileDataset, id_of_value
-from fastfcn.data.pairing import on_disk, pair, read_lines
+from fastfcn.data.pairing import Unpaired, on_disk, pair, read_lines
 from fastfcn.data.palette import Palette, checked_color, checked_palette, distinct_colors, embedded_palette
 from fastfcn.errors import UserError
 from fastfcn.types import IGNORE_INDEX, DataFacts, Int16Array
@@ -41,7 +41,7 @@ class FolderDataset(FileDataset):
         mask_dir: Folder of the masks under `root`.
         splits: What `train`, `val` and `test` are called on disk, where it is something else.
         reduce_zero_label: Mask value 0 counts nowhere and class ids begin at 1, as in ADE20K.
-        strict: Refuse images without mask; else they are left out and told in `findings`.
+        strict: Refuse what has no partner; else it is left out and told in `findings`.
 
     Raises:
         UserError: A folder, split, class name or mask is missing, or an argument contradicts another.
@@ -64,7 +64,7 @@ class FolderDataset(FileDataset):
         reduce_zero_label: bool = False,
         strict: bool = True,
     ) -> None:
-        root = Path(root)
+        root = Path(root).expanduser()
         if not root.is_dir():
             raise UserError(f"data.dataset.root={root} does not exist: set it to the folder of the data set.")
         names = _class_names(class_names, root)
@@ -72,7 +72,7 @@ class FolderDataset(FileDataset):
             raise UserError(
                 f"data.dataset.thin_classes names {unknown[0]!r}, which is not among the classes {', '.join(names)}."
             )
-        findings: list[str] | None = None if strict else []
+        findings: list[Unpaired] | None = None if strict else []
         samples = pair(root, image_dir=image_dir, mask_dir=mask_dir, split=on_disk(split, splits), findings=findings)
 
         first = int(reduce_zero_label)  # the mask value of class 0

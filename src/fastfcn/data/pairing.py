@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fastfcn.errors import UserError
 
@@ -27,6 +27,18 @@ class Pair(NamedTuple):
     mask: Path | None
 
 
+class Unpaired(NamedTuple):
+    """A file that has no partner.
+
+    Attributes:
+        kind: What is wrong.
+        text: A sentence that names the file.
+    """
+
+    kind: Literal["missing image", "missing mask", "mask without image"]
+    text: str
+
+
 def on_disk(split: str, splits: Mapping[str, str] | None) -> str:
     """What a split is called on disk.
 
@@ -45,7 +57,9 @@ def on_disk(split: str, splits: Mapping[str, str] | None) -> str:
     return {**known, **(splits or {})}[split]
 
 
-def pair(root: Path, *, image_dir: str, mask_dir: str, split: str, findings: list[str] | None = None) -> list[Pair]:
+def pair(
+    root: Path, *, image_dir: str, mask_dir: str, split: str, findings: list[Unpaired] | None = None
+) -> list[Pair]:
     """The samples of a split, in order of the names or of the list file.
 
     Args:
@@ -53,7 +67,8 @@ def pair(root: Path, *, image_dir: str, mask_dir: str, split: str, findings: lis
         image_dir: Folder of the images under `root`.
         mask_dir: Folder of the masks under `root`.
         split: What the split is called on disk: a folder in both or, where there is none, a list file.
-        findings: Where given, images without mask are left out and told here, masks without image too.
+        findings: Where given, what has no partner is left out and told here: images without mask, masks without
+            image, and images that a list file names but that are not there.
 
     Raises:
         UserError: The split is missing or empty, a list file names what is not there, or an image has no mask.
@@ -73,7 +88,13 @@ def pair(root: Path, *, image_dir: str, mask_dir: str, split: str, findings: lis
             )
         folder = Path()
         images = _files(root / image_dir, IMAGE_SUFFIXES)
-        names = [_listed(line.strip(), images, origin, image_dir) for line in read_lines(origin)]
+        entries = {line.strip(): _listed(line.strip(), images, image_dir) for line in read_lines(origin)}
+        names = [name for line in read_lines(origin) if (name := entries[line.strip()]) is not None]
+        for entry in (entry for entry, name in entries.items() if name is None):
+            text = f"{origin} lists {entry!r}, but there is no such image in {image_dir}: add it or take out the line."
+            if findings is None:
+                raise UserError(text)
+            findings.append(Unpaired("missing image", text))
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise UserError(f"{origin} lists {twice!r} twice: list each image once.")
@@ -85,9 +106,11 @@ def pair(root: Path, *, image_dir: str, mask_dir: str, split: str, findings: lis
     masks = _files(root / mask_dir / folder, frozenset({".png"}))
     missing = [name for name in names if name not in masks]
     if findings is not None:
-        findings += [f"{images[name]} has no mask {root / mask_dir / folder / name}.png." for name in missing]
+        places = {name: root / mask_dir / folder / f"{name}.png" for name in missing}
+        findings += [Unpaired("missing mask", f"{images[name]} has no mask {places[name]}.") for name in missing]
         if folder.parts:  # of a list file's split, the other masks belong to other splits
-            findings += [f"{masks[name]} has no image." for name in masks if name not in images]
+            lonely = [masks[name] for name in masks if name not in images]
+            findings += [Unpaired("mask without image", f"{path} has no image.") for path in lonely]
         return [Pair(name, images[name], masks[name]) for name in names if name in masks]
     if missing:
         raise UserError(
@@ -123,7 +146,7 @@ def _files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return files
 
 
-def _listed(entry: str, images: Mapping[str, Path], origin: Path, image_dir: str) -> str:
+def _listed(entry: str, images: Mapping[str, Path], image_dir: str) -> str | None:
     """The name of the image that a list file's line means: with or without suffix, from `root` or the image folder."""
     path = Path(entry)
     bare = path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
@@ -131,6 +154,4 @@ def _listed(entry: str, images: Mapping[str, Path], origin: Path, image_dir: str
         for name in (candidate, candidate.relative_to(image_dir) if candidate.is_relative_to(image_dir) else candidate):
             if name.as_posix() in images:
                 return name.as_posix()
-    raise UserError(
-        f"{origin} lists {entry!r}, but there is no such image in {image_dir}: add it or take out the line."
-    )
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastfcn.data.files import FileDataset, id_of_value
-from fastfcn.data.pairing import pair
+from fastfcn.data.pairing import Unpaired, pair
 from fastfcn.errors import UserError
 from fastfcn.types import DataFacts
 
@@ -60,7 +60,7 @@ class PascalContext(FileDataset):
         classes: 59: the background counts nowhere, neither in training nor in a score, as in the paper's Table 1.
             60: the background is class 0.
         thin_classes: Names of the classes made of thin structures, for the thin-class IoU.
-        strict: Refuse images without mask; else they are left out and told in `findings`.
+        strict: Refuse what has no partner; else it is left out and told in `findings`.
 
     Raises:
         UserError: There is no such split or class, or the files are not there.
@@ -85,14 +85,14 @@ class PascalContext(FileDataset):
                 f"data.dataset.thin_classes names {unknown[0]!r}, which is none of the {classes} classes of "
                 "pascal_context."
             )
-        root = Path(root)
+        root = Path(root).expanduser()
         for needed in (root / IMAGE_DIR, root / MASK_DIR, root / f"{split}.txt"):
             if not needed.exists():
                 raise UserError(
                     f"{needed} does not exist: run `python src/prepare.py data=pascal_context`, or set "
                     "data.dataset.root to the folder where it was prepared."
                 )
-        findings: list[str] | None = None if strict else []
+        findings: list[Unpaired] | None = None if strict else []
         super().__init__(
             pair(root, image_dir=IMAGE_DIR, mask_dir=MASK_DIR, split=split, findings=findings),
             facts=DataFacts(

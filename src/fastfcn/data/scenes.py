@@ -91,7 +91,7 @@ class Scenes:
         self.size = size
         self.seed = seed
         self._count = counts.get(split, DEFAULT_COUNTS[split])
-        self._path = None if cache_dir is None else Path(cache_dir) / _file_name(split, size, seed)
+        self._path = None if cache_dir is None else Path(cache_dir).expanduser() / _file_name(split, size, seed)
         self._records = self._prepare()
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastfcn.errors import UserError
 from fastfcn.models.layers import resize
 from fastfcn.models.upsamplers.base import Upsampler
-from fastfcn.types import HeadOutput, Pyramid, SegmentationOutput
+from fastfcn.types import Pyramid, SegmentationOutput
 
 
 class Backbone(Protocol):
@@ -18,6 +18,9 @@ class Backbone(Protocol):
 
     output_stride: int
     out_channels: tuple[int, int, int, int]
+
+    def stage(self, level: str) -> nn.Module | None:
+        """The module that makes a level, c2 to c5, for activation checkpointing; None where there is none."""
 
 
 UpsamplerFactory = Callable[[Sequence[int]], Upsampler]
@@ -62,12 +65,15 @@ class FastFCN(nn.Module):
                 f"which expects {self.upsample.input_stride}: leave output_stride out, it follows the upsampler."
             )
 
-    def forward(self, image: Tensor) -> SegmentationOutput:
-        """(B, 3, H, W), normalised -> logits (and, in training, auxiliary logits) at image size, and presence."""
-        size = image.shape[-2:]
+    def forward(self, image: Tensor, *, full_size: bool = True) -> SegmentationOutput:
+        """(B, 3, H, W), normalised -> logits (and, in training, auxiliary logits) at image size, and presence.
+
+        Without `full_size` the logits stay at the head's resolution, for whoever resizes them later, or only a part.
+        """
         pyramid: Pyramid = self.backbone(image)
-        out: HeadOutput = self.head(self.upsample(pyramid))
-        aux = None
-        if self.aux_head is not None and self.training:
-            aux = resize(self.aux_head(pyramid).logits, size)
-        return SegmentationOutput(resize(out.logits, size), aux, out.presence)
+        logits, presence = self.head(self.upsample(pyramid))
+        aux = self.aux_head(pyramid).logits if self.aux_head is not None and self.training else None
+        if full_size:
+            size = image.shape[-2:]
+            logits, aux = resize(logits, size), None if aux is None else resize(aux, size)
+        return SegmentationOutput(logits, aux, presence)

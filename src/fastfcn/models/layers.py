@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,19 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=ALIGN_CORNERS)
+
+
+def interpolation(size: int, wanted: int, *, like: Tensor) -> Tensor:
+    """What `resize` does along one side, as a matrix: (size, wanted), at most two weights in a column.
+
+    Args:
+        size: Positions that there are.
+        wanted: Positions that come out.
+        like: Gives the device, and the number type, float32 at least.
+    """
+    with full_precision(like):
+        unit = torch.eye(size, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+        return resize(unit[None, None], (size, wanted))[0, 0]
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
@@ -37,9 +51,26 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, *, dilat
     )
 
 
+class ChannelDropout(nn.Dropout2d):
+    """Channel-wise dropout whose choice does not depend on the number of processes that share a batch.
+
+    Each process draws for the global batch, from the same random state in all, and keeps the rows of its own images:
+    they are every world_size-th of the global batch, as the training sampler deals them. One process is torch's own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape; in training whole channels are 0 and the others larger by 1 / (1 - p)."""
+        processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        if not self.training or self.p == 0.0 or processes == 1:
+            y: Tensor = super().forward(x)
+            return y
+        kept = x.new_empty(len(x) * processes, x.shape[1], 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
+        return x * kept[dist.get_rank() :: processes]
+
+
 def classifier(in_channels: int, num_classes: int, *, dropout: float = 0.1) -> nn.Sequential:
     """What every head ends with: channel-wise dropout and a 1x1 convolution to the classes."""
-    return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, num_classes, 1))
+    return nn.Sequential(ChannelDropout(dropout), nn.Conv2d(in_channels, num_classes, 1))
 
 
 class SeparableConv(nn.Sequential):

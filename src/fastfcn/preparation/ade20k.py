@@ -46,7 +46,7 @@ def prepare(
     Raises:
         UserError: A file cannot be fetched, is damaged or incomplete, or the disk is full.
     """
-    root, downloads = Path(root), Path(downloads)
+    root, downloads = Path(root).expanduser(), Path(downloads).expanduser()
     wanted = {key: steps.source(sources, key) for key in FOLDERS if key == "images" or sources.get(key) is not None}
     expected = {split: counts[split] for split in ("train", "val", *(["test"] if "test" in wanted else []))}
     if dry_run:

@@ -11,6 +11,7 @@ import functools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastfcn.data.files import FileDataset
+from fastfcn.data.pairing import Unpaired
 from fastfcn.errors import UserError
 from fastfcn.preparation import histogram, processes, steps
 from fastfcn.preparation.inspection import KINDS, Finding, Inspected, inspect
@@ -55,6 +57,8 @@ def check(
     Raises:
         UserError: The folder cannot be written to.
     """
+    with _writing(out):  # now, and not after minutes of reading
+        out.mkdir(parents=True, exist_ok=True)
     findings: list[Finding] = []
     datasets: dict[str, SegmentationDataset] = {}
     for split in splits:
@@ -63,9 +67,8 @@ def check(
         except UserError as error:
             findings.append(Finding("unopened split", split, str(error)))
             continue
-        for text in getattr(datasets[split], "findings", ()):
-            kind = "mask without image" if text.endswith("has no image.") else "missing mask"
-            findings.append(Finding(kind, split, text))
+        unpaired: Sequence[Unpaired] = getattr(datasets[split], "findings", ())
+        findings += (Finding(kind, split, text) for kind, text in unpaired)
     samples = _inspected(datasets, workers)
     findings += (finding for sample in samples for finding in sample.findings)
     findings += _duplicates(samples)
@@ -74,17 +77,27 @@ def check(
     ready = all(finding.severity != "error" for finding in findings)
 
     _print(datasets, samples, findings)
-    out.mkdir(parents=True, exist_ok=True)
-    if any(_labelled(dataset) for dataset in datasets.values()):
-        facts = next(iter(datasets.values())).facts
-        shares = {split: _pixels(samples, datasets, split) for split in datasets if _labelled(datasets[split])}
-        print(f"classes:  {histogram.draw(shares, facts, out / 'classes.png')}")
-    report = _as_json(name, datasets, samples, findings, ready)
-    steps.write_text(out / "check.json", json.dumps(report, indent=2) + "\n")
+    with _writing(out):
+        if any(_labelled(dataset) for dataset in datasets.values()):
+            facts = next(iter(datasets.values())).facts
+            shares = {split: _pixels(samples, datasets, split) for split in datasets if _labelled(datasets[split])}
+            print(f"classes:  {histogram.draw(shares, facts, out / 'classes.png')}")
+        report = _as_json(name, datasets, samples, findings, ready)
+        steps.write_text(out / "check.json", json.dumps(report, indent=2) + "\n")
     print(f"findings: {out / 'check.json'}")
     errors = sum(finding.severity == "error" for finding in findings)
     print("Training can start." if ready else f"Training cannot start: {_number(errors, 'error')}.")
     return ready
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror}): name another folder by prepare.out=..."
+        ) from error
 
 
 def _inspected(datasets: Mapping[str, SegmentationDataset], workers: int | None) -> list[Inspected]:

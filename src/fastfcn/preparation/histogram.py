@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastfcn.pictures import save_png
+from fastfcn.pictures import save_figure
 from fastfcn.types import DataFacts
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
@@ -31,7 +31,6 @@ def draw(pixels: Mapping[str, Counts], facts: DataFacts, path: Path) -> Path:
     Returns:
         The path.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
@@ -41,13 +40,14 @@ def draw(pixels: Mapping[str, Counts], facts: DataFacts, path: Path) -> Path:
     columns = -(-len(order) // ROWS)
     rows = -(-len(order) // columns)
     seen = np.concatenate([values[values > 0] for values in shares.values()] or [np.ones(1)])
-    low = 10 ** np.floor(np.log10(seen.min())) if seen.size else 0.1
+    low = min(10 ** np.floor(np.log10(seen.min())), 10) if seen.size else 0.1  # a class of 100% has a bar too
 
     figure = Figure(figsize=(4.6 * columns + (2.4 if columns == 1 else 0), 1.3 + 0.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
         here = order[number * rows : (number + 1) * rows]
         places = np.arange(len(here))
+        axes.set_xlim(low, 100)  # before the scale, which has no place for a column of zeros
+        axes.set_xscale("log")
         colors = [tuple(channel / 255 for channel in facts.palette[index]) for index in here]
         axes.barh(places, bars[here], color=colors, edgecolor="0.35", linewidth=0.5, label=first)
         for mark, (split, values) in zip(MARKS, others, strict=False):
@@ -65,8 +65,6 @@ def draw(pixels: Mapping[str, Counts], facts: DataFacts, path: Path) -> Path:
             if not any(values[index] for values in shares.values()):
                 axes.annotate("in no split", (0, place), xycoords=("axes fraction", "data"), xytext=(4, 0),
                               textcoords="offset points", va="center", fontsize=7, color="0.4")  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_xlim(low, 100)
         axes.set_ylim(rows - 0.4, -0.6)  # the first at the top
         axes.set_yticks(places, [facts.class_names[index] for index in here], fontsize=8)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -78,6 +76,5 @@ def draw(pixels: Mapping[str, Counts], facts: DataFacts, path: Path) -> Path:
             axes.legend(frameon=False, loc="lower right", fontsize=8)
     marks = f", bars: {first}" if others else f", {first}"
     figure.suptitle(f"Classes of {facts.name}{marks}", fontsize=11)
-    figure.canvas.draw()
-    save_png(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy(), path)  # type: ignore[attr-defined]
+    save_figure(figure, path)
     return path

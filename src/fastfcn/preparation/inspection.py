@@ -21,6 +21,7 @@ Severity = Literal["error", "warning"]
 #: What may be found, and whether training can start all the same.
 KINDS: Mapping[str, Severity] = {
     "unopened split": "error",
+    "missing image": "error",
     "missing mask": "error",
     "unreadable file": "error",
     "mask of another size": "error",

@@ -55,9 +55,9 @@ def prepare(
     Raises:
         UserError: A file cannot be fetched, is damaged or incomplete, labels do not fit, or the disk is full.
     """
-    root, downloads = Path(root), Path(downloads)
+    root, downloads = Path(root).expanduser(), Path(downloads).expanduser()
     files = {key: steps.source(sources, key) for key in ("images", "json", "mat")}
-    named = {"mat": mat, "png": png}
+    named = {key: path and str(Path(path).expanduser()) for key, path in {"mat": mat, "png": png}.items()}
     kind = _kind(labels, named, files, downloads)
     if png_ids not in MASK_IDS:
         raise UserError(f"prepare.png_ids={png_ids}: choose 60 (classes 0 to 59) or 459 (ids of the 459 categories).")

@@ -14,12 +14,10 @@ from fastfcn.data.pascal_context import PALETTE
 from fastfcn.errors import UserError
 from fastfcn.preparation import disk, processes
 from fastfcn.preparation.pascal_labels import Labels, Regions, StoredMap
+from fastfcn.whole_files import PARTIAL, replacing
 
 #: Masks to a process below which starting it takes longer than it saves.
 WORTH_A_PROCESS = 250
-
-#: End of the names of files that are being written.
-UNFINISHED = ".unfinished"
 
 Job = tuple[Regions | StoredMap, Path, Path]
 
@@ -69,7 +67,7 @@ def convert(
 
 def sweep(folder: Path) -> None:
     """Remove what an interrupted conversion was writing."""
-    for path in folder.glob(f".*{UNFINISHED}"):
+    for path in folder.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
@@ -91,13 +89,8 @@ def write_mask(job: Job) -> Path:
         )
     picture = Image.fromarray(mask)
     picture.putpalette(_flat_palette())  # makes it a palette image of the same values
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        with disk.writing(target, kept="the masks that are there are kept"):
-            picture.save(unfinished, format="PNG")
-            unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with disk.writing(target, kept="the masks that are there are kept"), replacing(target) as partial:
+        picture.save(partial, format="PNG")
     return target
 
 

@@ -89,7 +89,7 @@ class StoredMap:
             UserError: It is damaged, or a value is no class.
         """
         data = self.path.read_bytes() if self.data is None else self.data
-        values = self._mat(data) if self.path.suffix == ".mat" else self._png(data)
+        values = self._mat(data) if self.path.suffix.lower() == ".mat" else self._png(data)
         if values.ndim != 2 or values.dtype.kind not in "ui" or values.min(initial=0) < 0:
             raise UserError(f"{self.path} does not hold one whole number per pixel: restore the file.")
         if self.ids == 459:
@@ -208,10 +208,10 @@ class StoredLabels:
     def _files(self, stems: Collection[str]) -> Iterator[tuple[Path, bytes | None]]:
         def wanted(name: str) -> bool:
             path = PurePosixPath(name)
-            return path.suffix == f".{self.kind}" and path.stem in stems
+            return path.suffix.lower() == f".{self.kind}" and path.stem in stems
 
         if self.path.is_dir():
-            yield from ((path, None) for path in sorted(self.path.rglob(f"*.{self.kind}")) if wanted(path.name))
+            yield from ((path, None) for path in sorted(self.path.rglob("*.*")) if wanted(path.name))
             return
         try:
             if zipfile.is_zipfile(self.path):
@@ -227,7 +227,8 @@ class StoredLabels:
 
     def _listing(self) -> str:
         """Names, sizes and times of a folder's files."""
-        listed = [(path.name, path.stat()) for path in sorted(self.path.rglob(f"*.{self.kind}"))]
+        files = (path for path in sorted(self.path.rglob("*.*")) if path.suffix.lower() == f".{self.kind}")
+        listed = [(path.name, path.stat()) for path in files]
         return " ".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in listed)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from fastfcn import whole_files
 from fastfcn.errors import UserError
 from fastfcn.preparation import disk
 from fastfcn.preparation.download import Source, checksum, state
@@ -41,16 +42,21 @@ def locked(root: Path) -> Iterator[None]:
     Raises:
         UserError: Another process holds it, or it cannot be made.
     """
+    lock = FileLock(root / ".lock", timeout=0)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".lock", timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise UserError(f"Another process prepares {root} at this moment: wait until it has ended.") from error
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:  # a file of this name, no rights, a disk that is full or read-only
         raise UserError(
-            f"{error.filename} cannot be used ({error.strerror}): correct its rights or set data.dataset.root."
+            f"{error.filename or root} cannot be used ({error.strerror}): make it a folder that can be written to, or "
+            "set data.dataset.root."
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def source(sources: Mapping[str, SourceEntry], key: str) -> Source:
@@ -90,10 +96,8 @@ def _in_numbers(prepared: Prepared) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file at once: whoever reads it sees all of it or none."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
     with disk.writing(path, kept="what was done before is kept"):
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        whole_files.write_text(path, text)
 
 
 def in_words(counts: Mapping[str, int]) -> str:
@@ -142,12 +146,12 @@ def preview(name: str, root: Path, *, needs: Sequence[Need], downloads: Path, th
         print(f"Free space for {folder}: {_size(shutil.disk_usage(there).free)}.")
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     """Bytes in words."""
     if not count:
         return "-"
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
-        count /= 1000  # type: ignore[assignment]
+        count /= 1000
     return f"{count:.1f} GB"

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fastfcn.contours import contour_distance
+from fastfcn.contours import contour_distance, square_max
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.pictures import Example, denormalise
 from fastfcn.types import IGNORE_INDEX, Batch, DataFacts
@@ -84,7 +83,7 @@ def hard_pixels(mask: Tensor, thin: Tensor) -> Tensor:
     distance = contour_distance(mask.shape[-2], mask.shape[-1])
     labels = mask[:, None].float()
     both = torch.cat([labels, -labels], dim=1)
-    highest, lowest = F.max_pool2d(both, 2 * distance + 1, stride=1, padding=distance).unbind(1)
+    highest, lowest = square_max(both, distance).unbind(1)
     near = highest != -lowest  # another class within the window
     hard: Tensor = (near | torch.isin(mask, thin)) & (mask != IGNORE_INDEX)
     return hard

@@ -12,13 +12,15 @@ import torch
 
 from fastfcn.provenance import collect
 from fastfcn.report import tables
+from fastfcn.report.contents import Part
 from fastfcn.report.runs import Run
 
 _UNKNOWN = "not recorded"
 
 
-def origin(runs: Sequence[Run], names: Sequence[str], *, out: Path) -> list[str]:
-    """Blocks of Markdown: a table of the trainings, hardware and versions, commands and overrides."""
+def origin(part: Part, *, out: Path) -> list[str]:
+    """Blocks of Markdown: a table of the runs, code, hardware and versions, commands and overrides."""
+    runs, names = [run for row in part.rows for run in row.runs], part.run_names
     columns = [
         tables.Column("run", tuple(names), text=True),
         tables.Column("seed", tuple(str(run.seed) for run in runs)),
@@ -31,19 +33,23 @@ def origin(runs: Sequence[Run], names: Sequence[str], *, out: Path) -> list[str]
     facts: dict[str, Callable[[Mapping[str, Any]], str]] = {"Code": code, "Hardware": hardware, "Versions": versions}
     lines = []
     for title, tell in facts.items():
-        told = [tell(run.provenance) for run in runs]
-        if len(set(told)) == 1:
-            lines.append(f"- {title}: {told[0]}.")
+        told: dict[str, list[str]] = {}
+        for name, run in zip(names, runs, strict=True):
+            told.setdefault(tell(run.provenance), []).append(name)
+        if len(told) == 1:
+            lines.append(f"- {title}: {next(iter(told))}.")
         else:
-            lines += [f"- {title} of `{name}`: {each}." for name, each in zip(names, told, strict=True)]
+            lines += [
+                f"- {title} of {', '.join(f'`{name}`' for name in which)}: {each}." for each, which in told.items()
+            ]
     commands = dict.fromkeys(run.provenance.get("command", _UNKNOWN) for run in runs)
-    blocks = [tables.markdown(columns), "\n".join(lines), "Commands:", _fenced(list(commands))]
+    blocks = [tables.markdown(columns), "\n".join(lines), "Commands:", fenced(list(commands))]
     if len(commands) == len(runs):
         return blocks
     # One command started several runs: what each added to it is told too.
     width = max(map(len, names))
     overrides = [f"{name:<{width}}  {shlex.join(run.overrides)}" for name, run in zip(names, runs, strict=True)]
-    return [*blocks, "Overrides of each run:", _fenced([line.rstrip() for line in overrides])]
+    return [*blocks, "Overrides of each run:", fenced([line.rstrip() for line in overrides])]
 
 
 def code(provenance: Mapping[str, Any]) -> str:
@@ -100,5 +106,6 @@ def _relative(directory: Path, out: Path) -> str:
     return str(directory if relative.parts[:1] == ("..",) else relative)
 
 
-def _fenced(lines: Sequence[str]) -> str:
+def fenced(lines: Sequence[str]) -> str:
+    """Lines as a block of code."""
     return "\n".join(["```text", *lines, "```"])

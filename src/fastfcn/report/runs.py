@@ -1,28 +1,38 @@
-"""The runs that a report is about: found, read, put in order, and checked to be comparable."""
+"""One run directory, read: a finished run with its figures, or in what state a run was left."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pytorch_lightning.core.saving import load_hparams_from_yaml
+import yaml
 
-from fastfcn.errors import UserError
 from fastfcn.results import RESULTS_FILE
 
-#: Table 1 of the paper, then what came later; anything else follows in the order of the alphabet.
-UPSAMPLERS = ("none", "bilinear", "fpn", "jpu", "jpu_x")
-HEADS = ("encoding", "aspp", "psp", "fcn")
+CONFIG_FILE = "config.yaml"
+STATUS_FILE = "status.json"
+OVERRIDES_FILE = "overrides.yaml"
+PROVENANCE_FILE = "provenance.json"
 
 #: What a run directory holds one of, as soon as its run has begun.
-_MARKS = ("config.yaml", RESULTS_FILE, ".hydra")
+_MARKS = (CONFIG_FILE, RESULTS_FILE, STATUS_FILE, ".hydra")
+
+_COMPOSED = ("hydra", "config", "overrides")
+
+#: What the speed of a run is told by.
+_SPEED = ("fps", "median_ms", "p10_ms", "p90_ms")
+
+#: States of status.json in which a run has no figures that count, whatever else lies there.
+_ENDED_BADLY = ("failed", "interrupted", "preempted", "pruned")
 
 
 class Run(NamedTuple):
-    """A finished and tested run.
+    """A finished run: tested, or of speed alone.
 
     Attributes:
         directory: the run directory.
@@ -31,10 +41,11 @@ class Run(NamedTuple):
         backbone: option of conf/backbone, or timm's name of it.
         seed: of the run.
         results: content of ``results.json``.
-        checkpoint: the best one's file.
+        checkpoint: the best one's file; None where it is not at hand.
         config: the resolved configuration.
         overrides: what the command line changed.
         provenance: content of ``provenance.json``; empty where there is none.
+        status: content of ``status.json``; empty where there is none.
     """
 
     directory: Path
@@ -43,136 +54,199 @@ class Run(NamedTuple):
     backbone: str
     seed: int
     results: dict[str, Any]
-    checkpoint: Path
+    checkpoint: Path | None
     config: dict[str, Any]
     overrides: list[str]
     provenance: dict[str, Any]
+    status: dict[str, Any]
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """Figures of the test; empty for a run of speed alone."""
+        return self.results.get("test") or {}
+
+    @property
+    def data(self) -> str:
+        """Option of conf/data."""
+        return str(self.results["choices"].get("data", "unknown data"))
+
+    @property
+    def protocol(self) -> str:
+        """How the test was taken: whole, center_crop, slide or multiscale."""
+        crops = "whole" if self.config["data"].get("whole_eval") else "center_crop"
+        return str(self.results.get("protocol") or crops)
+
+    @property
+    def ended(self) -> datetime:
+        """When it came to its end; of older runs, when its figures were written at the latest."""
+        if ended := _time(self.status.get("ended")):
+            return ended
+        if started := _time(self.provenance.get("started")):
+            return started + timedelta(seconds=self.results.get("train_seconds") or 0)
+        return datetime.fromtimestamp((self.directory / RESULTS_FILE).stat().st_mtime, UTC)
 
 
-class Incomplete(NamedTuple):
-    """A run directory that cannot be reported on, and why."""
+class Identity(NamedTuple):
+    """What a run is meant to be, as it was composed before its first step."""
+
+    data: str
+    backbone: str
+    head: str
+    upsample: str
+    seed: int
+
+
+class Unfinished(NamedTuple):
+    """A run directory without figures to report.
+
+    Attributes:
+        directory: the run directory.
+        state: failed, interrupted, preempted, pruned, running, crashed, unfinished, untested or unreadable.
+        reason: why, or what is known of it; continues a sentence that begins with the directory.
+        identity: None where nothing tells it.
+        overrides: what its command line changed.
+    """
 
     directory: Path
+    state: str
     reason: str
+    identity: Identity | None = None
+    overrides: tuple[str, ...] = ()
 
 
-def read_runs(source: str | Path | Sequence[str | Path] | None) -> tuple[list[Run], list[Incomplete]]:
-    """Read every run under a directory, or those listed.
-
-    Args:
-        source: a directory whose sub-directories are run directories, or a run directory, or several of these.
-
-    Returns:
-        The runs in the paper's order, and those that have to be left out.
-
-    Raises:
-        UserError: a directory does not exist, or no complete run is there.
-    """
-    sources = [source] if isinstance(source, str | Path) else list(source or ())
-    directories = [directory for each in sources for directory in _run_directories(Path(each).expanduser())]
-    if not directories:
-        raise UserError(
-            f"runs={', '.join(map(str, sources)) or '[]'}: there is no run in it; name a directory whose "
-            "sub-directories are run directories, e.g. runs=outputs/demo."
-        )
-    each_once = {directory.resolve(): directory for directory in directories}
-    read = [_read_run(directory) for directory in each_once.values()]
-    incomplete = [run for run in read if isinstance(run, Incomplete)]
-    runs = sorted((run for run in read if isinstance(run, Run)), key=_paper_order)
-    if not runs:
-        first = incomplete[0]
-        more = f" (and {len(incomplete) - 1} more are incomplete)" if len(incomplete) > 1 else ""
-        raise UserError(f"no run can be reported on: {first.directory} {first.reason}{more}; train it to its end.")
-    return runs, incomplete
+class _UnreadableError(Exception):
+    """A file of a run directory is not what train.py writes."""
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A short name for each run, unlike all others: the upsampler, and what else the runs differ in."""
-
-    def name(run: Run) -> str:
-        parts = {"head": run.head, "upsample": run.upsample, "backbone": run.backbone, "seed": f"s{run.seed}"}
-        shown = ["upsample", *(part for part in ("head", "backbone", "seed") if _differ(runs, part))]
-        return " ".join(text for part, text in parts.items() if part in shown)
-
-    names = [name(run) for run in runs]
-    for places in ([run.directory.name for run in runs], [str(run.directory) for run in runs]):
-        if len(set(names)) == len(names):
-            break
-        names = [f"{name(run)} ({place})" for run, place in zip(runs, places, strict=True)]
-    return names
+def is_run(directory: Path) -> bool:
+    """Whether a training was started in this directory; an evaluation's does not count."""
+    return any((directory / mark).exists() for mark in _MARKS) and not (directory / "evaluation.json").exists()
 
 
-def _run_directories(source: Path) -> Iterator[Path]:
-    if not source.is_dir():
-        raise UserError(f"runs={source}: there is no such directory; a multirun leaves its own under outputs/.")
-    if _is_run(source):
-        yield source
-    else:
-        yield from sorted(child for child in source.iterdir() if child.is_dir() and _is_run(child))
-
-
-def _is_run(directory: Path) -> bool:
-    return any((directory / mark).exists() for mark in _MARKS)
-
-
-def _read_run(directory: Path) -> Run | Incomplete:
-    if not (directory / RESULTS_FILE).is_file():
-        return Incomplete(directory, f"has no {RESULTS_FILE}: it has not come to its end")
-    if not (directory / "config.yaml").is_file():
-        return Incomplete(directory, "has no config.yaml")
+def read_run(directory: Path) -> Run | Unfinished:
+    """Read a run directory; whatever is wrong with it is told, not raised."""
+    found = _read(directory)
+    if isinstance(found, Run):
+        return found
     try:
-        results = json.loads((directory / RESULTS_FILE).read_text(encoding="utf-8"))
-    except ValueError:
-        return Incomplete(directory, f"has a damaged {RESULTS_FILE}")
-    if missing := [key for key in ("choices", "best_checkpoint", "test") if key not in results]:
-        return Incomplete(directory, f"has no {' and no '.join(missing)} in its {RESULTS_FILE}: train.py writes them")
-    if results["test"] is None:
-        return Incomplete(directory, "was not tested (test=false)")
-    if results["best_checkpoint"] is None:
-        return Incomplete(directory, "has no best checkpoint: it was never validated")
-    checkpoint = Path(results["best_checkpoint"])
-    if not checkpoint.is_file():  # the run directory may have been moved, or come from another machine
-        checkpoint = directory / "checkpoints" / checkpoint.name
-    if not checkpoint.is_file():
-        return Incomplete(directory, f"has lost its checkpoint {results['best_checkpoint']}")
-    config = load_hparams_from_yaml(str(directory / "config.yaml"), use_omegaconf=False)
-    choices = results["choices"]
+        # what Hydra leaves before the first line of train.py runs
+        hydra, config, overrides = (_yaml(directory / ".hydra" / f"{file}.yaml") for file in _COMPOSED)
+        choices = hydra["hydra"]["runtime"]["choices"]
+        backbone = config["backbone"]["name"] if choices["backbone"] == "timm" else choices["backbone"]
+        identity = Identity(choices["data"], backbone, choices["head"], choices["upsample"], int(config["seed"]))
+        return found._replace(identity=identity, overrides=tuple(overrides))
+    except (_UnreadableError, KeyError, TypeError, ValueError):
+        return found
+
+
+def _read(directory: Path) -> Run | Unfinished:
+    try:
+        status = _json(directory / STATUS_FILE)
+        if status.get("state") in _ENDED_BADLY:
+            reason = " ".join(str(status.get("reason") or "no reason was recorded").split())
+            return Unfinished(directory, status["state"], f"{status['state']}: {reason}")
+        if not (directory / RESULTS_FILE).is_file():
+            return _without_results(directory, status)
+        return _finished(directory, status)
+    except _UnreadableError as error:
+        return Unfinished(directory, "unreadable", str(error))
+
+
+def _without_results(directory: Path, status: Mapping[str, Any]) -> Unfinished:
+    if status.get("state") != "running":
+        return Unfinished(directory, "unfinished", f"has no {RESULTS_FILE}: it has not come to its end")
+    host, pid = status.get("host"), status.get("pid")
+    since = f"since {status.get('started', 'an unknown time')}"
+    if host != socket.gethostname() or not isinstance(pid, int):
+        return Unfinished(
+            directory,
+            "running",
+            f"is running {since}, or was killed: on {host}, where it cannot be looked for from here",
+        )
+    if _alive(pid):
+        return Unfinished(directory, "running", f"is running {since} (process {pid})")
+    return Unfinished(directory, "crashed", f"crashed: its process {pid} is gone and left neither figures nor a reason")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
+
+
+def _finished(directory: Path, status: dict[str, Any]) -> Run | Unfinished:
+    results = _json(directory / RESULTS_FILE)
+    needed = ("choices", "best_checkpoint", "test")
+    if missing := [key for key in needed if key not in results]:
+        raise _UnreadableError(f"has no {' and no '.join(missing)} in its {RESULTS_FILE}: train.py writes them")
+    choices, test = results["choices"], results["test"]
+    if not isinstance(choices, Mapping) or any(part not in choices for part in ("head", "upsample", "backbone")):
+        raise _UnreadableError(f"does not tell its head, upsample and backbone in the choices of its {RESULTS_FILE}")
+    if test is None and not results.get("speed"):
+        return Unfinished(directory, "untested", "was not tested (test=false)")
+    if test is not None and not (isinstance(test, Mapping) and "mIoU" in test and "IoU" in test):
+        raise _UnreadableError(f"has no mIoU and IoU under test in its {RESULTS_FILE}")
+    if (speed := results.get("speed")) and not (isinstance(speed, Mapping) and all(key in speed for key in _SPEED)):
+        raise _UnreadableError(f"has no {', '.join(_SPEED)} under speed in its {RESULTS_FILE}")
+    config = _yaml(directory / CONFIG_FILE)
+    if not isinstance(config, dict) or not isinstance(config.get("data"), Mapping):
+        raise _UnreadableError(f"has no data in its {CONFIG_FILE}")
     named = str(config.get("backbone", {}).get("name", choices["backbone"]))
     return Run(
         directory=directory,
-        head=choices["head"],
-        upsample=choices["upsample"],
-        backbone=named if choices["backbone"] == "timm" else choices["backbone"],
+        head=str(choices["head"]),
+        upsample=str(choices["upsample"]),
+        backbone=named if choices["backbone"] == "timm" else str(choices["backbone"]),
         seed=int(config.get("seed", 0)),
         results=results,
-        checkpoint=checkpoint,
+        checkpoint=_checkpoint(directory, results["best_checkpoint"]),
         config=config,
-        overrides=_overrides(directory / "overrides.yaml"),
-        provenance=_provenance(directory / "provenance.json"),
+        overrides=[str(override) for override in _yaml(directory / OVERRIDES_FILE, missing=[])],
+        provenance=_json(directory / PROVENANCE_FILE),
+        status=status,
     )
 
 
-def _overrides(path: Path) -> list[str]:
-    """Each line after the first is ``- "key=value"``, a JSON string behind a dash."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
+def _checkpoint(directory: Path, recorded: str | None) -> Path | None:
+    """Where the best checkpoint lies now: the run directory may have been moved, or come from another machine."""
+    if recorded is None:
+        return None
+    places = (Path(recorded), directory / "checkpoints" / Path(recorded).name)
+    return next((place for place in places if place.is_file()), None)
 
 
-def _provenance(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _json(path: Path) -> dict[str, Any]:
+    """An object from a file; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _UnreadableError(f"has a damaged {path.name}") from error
+    if not isinstance(content, dict):
+        raise _UnreadableError(f"has a {path.name} that is no JSON object")
     return content
 
 
-def _paper_order(run: Run) -> tuple[Any, ...]:
-    def place(name: str, known: Sequence[str]) -> tuple[int, str]:
-        return (known.index(name) if name in known else len(known), name)
+def _yaml(path: Path, *, missing: object = None) -> Any:
+    if not path.is_file():
+        if missing is None:
+            raise _UnreadableError(f"has no {path.name}")
+        return missing
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        raise _UnreadableError(f"has a damaged {path.name}") from error
 
-    # resnet50 stands before resnet101
-    backbone = tuple(
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", run.backbone)
-    )
-    return backbone, place(run.head, HEADS), place(run.upsample, UPSAMPLERS), run.seed, str(run.directory)
 
-
-def _differ(runs: Sequence[Run], part: str) -> bool:
-    return len({getattr(run, part) for run in runs}) > 1
+def _time(text: object) -> datetime | None:
+    """A time with its zone; one that names none is taken as UTC."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

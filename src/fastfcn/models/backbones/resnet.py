@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Literal
 
 import torchvision
@@ -73,6 +74,10 @@ class ResNet(nn.Module):
         c5 = self.layer4(c4)
         return Pyramid(c2, c3, c4, c5)
 
+    def stage(self, level: str) -> nn.Module:
+        """The module that makes a level, c2 to c5, out of the one before."""
+        return self.get_submodule(f"layer{int(level[1]) - 1}")
+
     def _deepen_stem(self) -> None:
         """Replace the 7x7 stem, and what reads it, by the official code's deep stem and its names."""
         self.conv1 = nn.Sequential(
@@ -102,9 +107,10 @@ class ResNet(nn.Module):
         try:
             state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
         except (OSError, RuntimeError) as error:  # no network, or another file than the expected one
+            file = PurePosixPath(weights.url).name
             raise UserError(
-                f"backbone.weights={name} could not be downloaded ({error}): fetch {weights.url} and set "
-                "backbone.weights to the file, or to none."
+                f"backbone.weights={name} could not be downloaded ({error}): fetch {weights.url} on a machine with a "
+                f"network and run the command again with backbone.weights=/path/to/{file}, or backbone.weights=none."
             ) from error
         return state
 

@@ -64,6 +64,12 @@ class TimmBackbone(nn.Module):
             maps = [x.permute(0, 3, 1, 2) for x in maps]
         return Pyramid(*maps)
 
+    def stage(self, level: str) -> nn.Module | None:
+        """The module that ends in a level, c2 to c5; None where timm's model has none for it."""
+        info: Any = self.net.feature_info
+        name = info.module_name()[self.levels + int(level[1]) - 2].replace(".", "_")  # as timm flattens names
+        return dict(self.net.named_children()).get(name)
+
     @staticmethod
     def _create(name: str, output_stride: int, *, pretrained: bool = False) -> nn.Module:
         try:

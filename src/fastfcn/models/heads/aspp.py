@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fastfcn.models.layers import classifier, conv_bn_relu
+from fastfcn.models.layers import ChannelDropout, classifier, conv_bn_relu
 from fastfcn.types import HeadOutput, Pyramid
 
 
@@ -57,7 +57,7 @@ class ASPPHead(nn.Module):
                 ImagePooling(channels, width),
             ]
         )
-        self.project = nn.Sequential(*conv_bn_relu((2 + len(rates)) * width, width, 1), nn.Dropout2d(0.5))
+        self.project = nn.Sequential(*conv_bn_relu((2 + len(rates)) * width, width, 1), ChannelDropout(0.5))
         self.block = conv_bn_relu(width, width, 3)
         self.classify = classifier(width, num_classes)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fastfcn.models.heads.encoding_sum import EncodingSum
 from fastfcn.models.layers import classifier, conv_bn_relu, full_precision
 from fastfcn.types import HeadOutput, Pyramid
 
@@ -33,8 +34,12 @@ class Encoding(nn.Module):
 
         The square is expanded into matrix products, so that no B x N x K x D tensor exists. An expansion cancels badly
         where features and codewords lie far from zero; both are shifted by the mean codeword first, which changes no
-        difference x_i - c_k.
+        difference x_i - c_k. Where gradients are asked for, `EncodingSum` does the same and keeps less for them; a
+        compiler or exporter gets the plain operators, out of which it makes its own.
         """
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            e: Tensor = EncodingSum.apply(x.flatten(2), self.codewords, self.scale)
+            return e
         with full_precision(x):
             dtype = torch.promote_types(x.dtype, torch.float32)
             codewords, scale = self.codewords.to(dtype), self.scale.to(dtype)

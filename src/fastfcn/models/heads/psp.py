@@ -30,6 +30,10 @@ class PSPHead(nn.Module):
         self.block = conv_bn_relu(channels + len(self.bins) * width, width, 3)
         self.classify = classifier(width, num_classes)
 
+    def extra_repr(self) -> str:
+        """What no module inside shows."""
+        return f"bins={self.bins}"
+
     def forward(self, pyramid: Pyramid) -> HeadOutput:
         """The last level (B, C, h, w) -> logits (B, num_classes, h, w)."""
         x = pyramid.c5

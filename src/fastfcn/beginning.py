@@ -1,0 +1,130 @@
+"""Where a training begins: anew, with the weights of a checkpoint, or where another left off."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from fastfcn.checkpoint import Checkpoint, read_checkpoint
+from fastfcn.errors import UserError
+from fastfcn.evaluation import check_classes
+from fastfcn.module import SegmentationModule
+
+#: ``resume=auto``.
+AUTO = "auto"
+
+
+def check(*, resume: str | None, init_from: str | None, fine_tune: bool) -> None:
+    """See that it is clear with which weights a training begins.
+
+    Args:
+        resume: a checkpoint to go on from.
+        init_from: a checkpoint whose weights the training begins with.
+        fine_tune: the training is worth nothing from other weights than a checkpoint's.
+
+    Raises:
+        UserError: both checkpoints are given, or none is for a fine-tuning.
+    """
+    if resume not in (None, AUTO) and init_from is not None:
+        raise UserError("resume goes on with a training and init_from begins one: give one of the two.")
+    if fine_tune and resume in (None, AUTO) and init_from is None:
+        raise UserError(
+            "fine_tune=true: this training begins with the weights of another one, give its checkpoint by "
+            "init_from=.../checkpoints/best.ckpt; the experiment's file says which."
+        )
+
+
+def choose(
+    trainer: pl.Trainer, module: SegmentationModule, *, run_dir: Path, resume: str | None, init_from: str | None
+) -> str | None:
+    """Find the checkpoint to go on from, or fill the model with the weights to begin with.
+
+    Args:
+        trainer: of the training.
+        module: of the training.
+        run_dir: of the run.
+        resume: a checkpoint, ``auto`` for the newest of the run directory if there is one, or None.
+        init_from: a checkpoint whose weights the training begins with; with ``resume=auto``, its first try.
+
+    Returns:
+        The checkpoint for Lightning to go on from; None where the training begins.
+
+    Raises:
+        UserError: a checkpoint does not exist, is not of this model, or has no training to go on with.
+    """
+    check(resume=resume, init_from=init_from, fine_tune=False)
+    if resume == AUTO or (resume is None and _started_again()):
+        resume = _newest_checkpoint(run_dir, module)
+    elif resume is not None:
+        checkpoint = _checked("resume", resume, module)
+        _check_epochs(resume, checkpoint, trainer)
+        _say(_where(resume, checkpoint))
+    if init_from is not None and resume is None:
+        module.model.load_state_dict(_checked("init_from", init_from, module).weights)
+    return resume
+
+
+def _started_again() -> bool:
+    """Whether Slurm or torchrun has started this process once more after it ended, in its directory."""
+    return any(
+        os.environ.get(name, "0") not in ("", "0") for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+    )
+
+
+def _newest_checkpoint(run_dir: Path, module: SegmentationModule) -> str | None:
+    """The checkpoint of a run directory to go on from, that of the latest step; None where there is none."""
+    found: list[tuple[int, int, float, str]] = []
+    for path in sorted((run_dir / "checkpoints").glob("*.ckpt")):
+        try:
+            checkpoint = read_checkpoint(path)
+        except UserError as error:
+            _say(f"passed over: {error}")
+            continue
+        if checkpoint.resumable:
+            found.append((*checkpoint.behind, path.stat().st_mtime, str(path)))
+    if not found:
+        return None
+    newest = max(found)[-1]
+    _say(_where(newest, _checked("resume", newest, module)))
+    return newest
+
+
+def _where(path: str, checkpoint: Checkpoint) -> str:
+    """Say where a training goes on."""
+    if checkpoint.behind.epochs > checkpoint.epoch:
+        return f"goes on after epoch {checkpoint.behind.epochs} from {path}"
+    return f"goes on in epoch {checkpoint.behind.epochs + 1} after step {checkpoint.behind.steps} from {path}"
+
+
+def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
+    """Read a checkpoint, and refuse one of another model."""
+    checkpoint = read_checkpoint(path)
+    check_classes(checkpoint.facts, module.facts, path=path)
+    own = {name: tuple(value.shape) for name, value in module.model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
+    if own != theirs:
+        name = next(name for name in (*own, *theirs) if own.get(name) != theirs.get(name))
+        raise UserError(
+            f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
+            "was trained with (config.yaml in its run directory)."
+        )
+    return checkpoint
+
+
+def _check_epochs(path: str, checkpoint: Checkpoint, trainer: pl.Trainer) -> None:
+    """Refuse to go on with a training that is over, or of which the weights alone are there."""
+    if not checkpoint.resumable:
+        raise UserError(f"resume={path} holds weights alone: begin a training with them by init_from={path}.")
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= checkpoint.behind.epochs:
+        raise UserError(
+            f"resume={path} has {checkpoint.behind.epochs} epochs behind it, as many as trainer.max_epochs="
+            f"{trainer.max_epochs} asks for or more: raise trainer.max_epochs."
+        )
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)

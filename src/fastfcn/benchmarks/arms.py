@@ -1,0 +1,106 @@
+"""What a benchmark compares: its arms, and whether they give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastfcn.benchmarks.protocol import Call
+from fastfcn.errors import UserError
+
+#: How far apart outputs may be, relative to the largest of the reference; of arms that compute in float32.
+TOLERANCE = 1e-4
+
+#: Part of the pixels on which the class must be the same; of arms that compute in fewer bits.
+AGREEING = 0.995
+
+
+class Unavailable(Exception):  # noqa: N818
+    """An arm cannot be made here; the sentence says why, and what would help. Its row is told as not measured."""
+
+
+class Agreement(NamedTuple):
+    """How an arm's output compares with the reference's.
+
+    Attributes:
+        error: largest difference over the largest magnitude of the reference.
+        same: part of the pixels whose class is the same; None where the outputs are no logits of pixels.
+        fine: whether it is within what the arm's precision allows.
+    """
+
+    error: float
+    same: float | None
+    fine: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One contestant.
+
+    Attributes:
+        name: in the tables.
+        call: what is timed.
+        precision: of its matrix products, a name of `rates.PRECISIONS`.
+        eager: the same computation in eager torch, whose operators are counted, where they do not show in `call`
+            itself: a compiled model, a graph, another runtime.
+        check: gives how the output compares with the reference's, before anything is timed; None where nothing is
+            compared.
+        items: images (or windows, or whatever is told per second) of a call.
+        torch_allocates: False where another runtime holds the memory.
+        facts: further plain values for its record, told beside its figures.
+    """
+
+    name: str
+    call: Call
+    precision: str = "float32"
+    eager: Call | None = None
+    check: Callable[[], Agreement] | None = None
+    items: int = 1
+    torch_allocates: bool = True
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+def compiling(call: Call, times: int) -> None:
+    """Make a call so often that it has compiled.
+
+    Raises:
+        Unavailable: It does not compile on this machine.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        for _ in range(times):
+            call()
+    except TorchDynamoException as error:  # no compiler, or one that fails
+        reason = " ".join(str(error).splitlines()[:1]) or type(error).__name__
+        raise Unavailable(f"torch.compile fails here ({reason})") from error
+    except UserError as error:  # the same, told by fastfcn.optimize
+        raise Unavailable(str(error)) from error
+
+
+def compare_logits(ours: Tensor, reference: Tensor, *, precision: str) -> Agreement:
+    """Compare logits (B, C, H, W) with the reference's.
+
+    In float32 the values decide; in TF32 and fewer bits, whose rounding is larger, the classes.
+    """
+    ours, reference = ours.detach().float().cpu(), reference.detach().float().cpu()
+    error = float((ours - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
+    same = float((ours.argmax(1) == reference.argmax(1)).float().mean())
+    return Agreement(error, same, error <= TOLERANCE if precision == "float32" else same >= AGREEING)
+
+
+def compare_values(ours: Tensor, reference: Tensor, *, tolerance: float) -> Agreement:
+    """Compare any tensors of one shape."""
+    ours, reference = ours.detach().double().cpu(), reference.detach().double().cpu()
+    error = float((ours - reference).abs().max() / reference.abs().max().clamp(min=1e-300))
+    return Agreement(error, None, error <= tolerance)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context of mixed precision; of float32 and TF32, one that changes nothing."""
+    low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype=low or torch.bfloat16, enabled=low is not None)

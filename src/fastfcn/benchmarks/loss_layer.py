@@ -1,0 +1,52 @@
+"""Resize and cross entropy by themselves, forward and backward: plain against ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fastfcn.benchmarks.arms import Agreement, Arm, compare_values
+from fastfcn.benchmarks.plain_training import resized_cross_entropy
+from fastfcn.losses import cross_entropy
+
+#: What loss and gradient may differ by, relative to the largest, to be timed: plain's own gradient lies about 3e-6 from
+#: that in float64.
+TOLERANCE = 5e-6
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+#: The rows of the table by name, the reference first.
+LOSSES: dict[str, Loss] = {"plain": resized_cross_entropy, "ours": cross_entropy}
+
+
+def loss_arms(mask: Tensor, *, num_classes: int, stride: int, seed: int) -> list[Arm]:
+    """Cross entropy on logits that lie at a stride of the mask (B, H, W), and their gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    size = [-(-side // stride) for side in mask.shape[-2:]]
+    values = torch.randn(len(mask), num_classes, *size, generator=generator)
+    logits = (3 * values).to(mask.device).requires_grad_()
+    reference: list[Tensor] = []
+
+    def once(loss: Loss) -> list[Tensor]:
+        value = loss(logits, mask)
+        return [value, *torch.autograd.grad(value, logits)]
+
+    def check(loss: Loss) -> Agreement:
+        if not reference:
+            reference.extend(each.detach() for each in once(LOSSES["plain"]))
+        found = [compare_values(a, b, tolerance=TOLERANCE) for a, b in zip(once(loss), reference, strict=True)]
+        return max(found, key=lambda each: each.error)
+
+    return [
+        Arm(
+            name=name,
+            call=partial(once, loss),
+            check=partial(check, loss),
+            items=len(mask),
+        )
+        for name, loss in LOSSES.items()
+    ]

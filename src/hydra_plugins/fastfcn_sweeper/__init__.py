@@ -1,0 +1,1 @@
+"""What Hydra needs to know of this project's sweeps; found by Hydra under this name."""
