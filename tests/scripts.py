@@ -94,7 +94,7 @@ def call(script: str, *overrides: str) -> Done:
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         _own_logging(),
-        _one_thread(),
+        one_thread(),
     ):
         try:
             runpy.run_path(str(SRC / script), run_name="__main__")
@@ -116,7 +116,7 @@ def _own_logging() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """What OMP_NUM_THREADS=1 is to a process of its own."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

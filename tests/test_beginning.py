@@ -69,13 +69,6 @@ def test_damaged_files_are_passed_over(
         assert sum(f"{name}.ckpt" in line for line in lines[:3]) == 1
 
 
-@pytest.mark.parametrize("name", ["SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"])
-def test_a_launcher_that_starts_it_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for count, again in (("0", False), ("", False), ("2", True)):
-        monkeypatch.setenv(name, count)
-        assert beginning._started_again() is again
-
-
 def test_a_moved_run_keeps_its_best(training: Done, last: Path, tmp_path: Path, data_dir: Path) -> None:
     """In another place Lightning would forget the score, and take the next epoch for the best."""
     from tests.scripts import call

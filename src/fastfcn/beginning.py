@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from fastfcn import launch
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.errors import UserError
 from fastfcn.evaluation import check_classes
@@ -56,7 +56,7 @@ def choose(
         UserError: a checkpoint does not exist, is not of this model, or has no training to go on with.
     """
     check(resume=resume, init_from=init_from, fine_tune=False)
-    if resume == AUTO or (resume is None and _started_again()):
+    if resume == AUTO or (resume is None and launch.started_again()):
         resume = _newest_checkpoint(run_dir, module)
     elif resume is not None:
         checkpoint = _checked("resume", resume, module)
@@ -65,13 +65,6 @@ def choose(
     if init_from is not None and resume is None:
         module.model.load_state_dict(_checked("init_from", init_from, module).weights)
     return resume
-
-
-def _started_again() -> bool:
-    """Whether Slurm or torchrun has started this process once more after it ended, in its directory."""
-    return any(
-        os.environ.get(name, "0") not in ("", "0") for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
-    )
 
 
 def _newest_checkpoint(run_dir: Path, module: SegmentationModule) -> str | None:

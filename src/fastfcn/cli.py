@@ -32,18 +32,17 @@ def run(main: Callable[[], object]) -> None:
 
     With ``HYDRA_FULL_ERROR=1`` in the environment every error keeps its traceback.
     """
-    launch.agree()
+    plain = os.environ.get("HYDRA_FULL_ERROR") == "1" and not os.environ.get(ONE_SENTENCE)
+    if not plain:
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to here instead of printing its own version
+        os.environ[ONE_SENTENCE] = "1"
+    one_sentence(launch.agree)()
     arguments = sys.argv[1:]
     sweeps = any(item.startswith("sweep=") and item != "sweep=null" for item in arguments)
     if sweeps and not any(item in _MODES or item.startswith("hydra.mode=") for item in arguments):
         # The sweep's file says so too; but where something else is wrong, Hydra would complain of commas instead.
         sys.argv.append("--multirun")
-    if os.environ.get("HYDRA_FULL_ERROR") == "1" and not os.environ.get(ONE_SENTENCE):
-        main()
-        return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to here instead of printing its own version
-    os.environ[ONE_SENTENCE] = "1"
-    one_sentence(main)()
+    (main if plain else one_sentence(main))()
 
 
 def one_sentence(function: Callable[P, T]) -> Callable[P, T]:

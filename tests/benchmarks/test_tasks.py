@@ -30,7 +30,7 @@ from fastfcn.losses import SegmentationLoss
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.optim import SGDPoly
 from fastfcn.optimize import Optimize
-from tests.scripts import Done, call, start
+from tests.scripts import Done, call, one_thread, start
 
 CPU = torch.device("cpu")
 RATES = Rates({"float32": 1e9, "bfloat16": 1e9}, 1e9, 1e-6)
@@ -298,6 +298,6 @@ def test_targets_of_finished_groups_are_kept_when_a_later_one_fails(
     monkeypatch.setattr(targets, "_jpu", lambda *arguments: Target("jpu", 2.1, 3.0, "an arm"))
     monkeypatch.setattr(targets, "measure_evaluation", fail)
     bench = Bench(build=lambda classes: tiny(), num_classes=5, plan=QUICK, out=tmp_path, matrix_side=16)
-    with pytest.raises(MemoryError):
+    with one_thread(), pytest.raises(MemoryError):
         targets.run(bench=bench, groups=["jpu", "evaluation"])
     assert [each["what"] for each in read(tmp_path, "targets")["targets"]] == ["jpu", "jpu"]
