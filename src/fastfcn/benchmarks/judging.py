@@ -87,7 +87,7 @@ def lightest(what: str, wanted: float, found: Sequence[Measured]) -> Target:
 
 
 def same(what: str, wanted: float, found: Sequence[Measured]) -> Target:
-    """The largest difference of any other arm's output from the plain one's, relative to its largest value."""
+    """The largest difference of any but the plain arm's output from the reference, relative to its largest value."""
     known = [each for each in found[1:] if each.agreement is not None]
     if not known:
         return Target(what, wanted, None, "nothing was compared", most=True)
