@@ -207,6 +207,16 @@ def test_two_runs_do_not_share_a_directory(tmp_path: Path, data_dir: Path) -> No
     assert "is in use by" in done.sentence()
 
 
+def test_two_calls_at_once_share_the_jobs(tmp_path: Path, data_dir: Path) -> None:
+    """Both see the same free directory, and one of the two jobs finds it taken."""
+    sweep = ("sweep=grid", "upsample=bilinear", "optim.lr=0.01", f"paths.data_dir={data_dir}", *SMALL)
+    two = [begin(*sweep, cwd=tmp_path) for _ in range(2)]
+    told = [process.communicate(timeout=300)[0] for process in two]
+    assert [process.returncode for process in two] == [0, 0], told
+    [run] = (tmp_path / "outputs/grid/scenes").glob("*/results.json")
+    assert len((run.parent / "metrics.csv").read_text().splitlines()) == len(set((run.parent / "metrics.csv").open()))
+
+
 def test_jobs_have_the_configuration_that_the_sweep_was_called_with(tmp_path: Path, data_dir: Path) -> None:
     """A configuration of one's own, from another folder, in a multirun."""
     (tmp_path / "conf").mkdir()

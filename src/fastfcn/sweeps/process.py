@@ -72,13 +72,33 @@ def run(
         JobFailed: it left no results.
     """
     first = status.first_process()  # of the tasks that a cluster starts for one job
-    if first:
-        _wait_until_free(run_dir)
-        if is_done(run_dir):
-            return _score(run_dir)  # another call of the sweep has brought it to its end
     command = [sys.executable, str(script), *overrides, "hydra.mode=RUN", f"hydra.run.dir={quoted(run_dir)}"]
     command += [] if devices is None else [f"trainer.devices={devices}"]
     variables = {**os.environ, PARENT: str(os.getpid()), **(environment or {})}
+    while True:
+        if first:
+            _wait_until_free(run_dir)
+            if is_done(run_dir):
+                return _score(run_dir)  # another call of the sweep has brought it to its end
+        pid, code = _start_and_wait(command, run_dir=run_dir, cwd=cwd, variables=variables, log=log, deadline=deadline)
+        if not first:  # the first task keeps how the run ended
+            if code:
+                raise JobFailed(f"exit code {code}")
+            return None
+        if not (code and _another_was_faster(run_dir, pid)):
+            return _outcome(run_dir, pid, code)
+
+
+def _start_and_wait(
+    command: Sequence[str],
+    *,
+    run_dir: Path,
+    cwd: str | Path,
+    variables: Mapping[str, str],
+    log: bool,
+    deadline: float | None,
+) -> tuple[int, int]:
+    """Start a job and wait for its end: its process's id and exit code."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         output: IO[str] | None = None
@@ -94,11 +114,13 @@ def run(
         finally:
             if process.poll() is None:
                 process.terminate()
-    if not first:  # the first task keeps how the run ended
-        if code:
-            raise JobFailed(f"exit code {code}")
-        return None
-    return _outcome(run_dir, process.pid, code)
+    return process.pid, code
+
+
+def _another_was_faster(run_dir: Path, pid: int) -> bool:
+    """Whether the directory was taken, between the look at it and the job's own, by a job of another sweep."""
+    told = status.read(run_dir)
+    return status.is_held(run_dir) and (told is None or told.pid != pid)
 
 
 def obey_sweep() -> None:
