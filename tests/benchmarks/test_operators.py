@@ -7,6 +7,7 @@ from torch import nn
 import fastfcn
 from fastfcn.benchmarks.memory import peak_memory
 from fastfcn.benchmarks.operators import Operator, count, extent, roofline
+from fastfcn.models.products import linear
 from fastfcn.summary import summarise
 
 CPU = torch.device("cpu")
@@ -15,6 +16,13 @@ CPU = torch.device("cpu")
 def test_a_matrix_product_counts_two_per_multiply_add_and_each_tensor_once() -> None:
     a, b = torch.randn(3, 5), torch.randn(5, 7)
     assert count(lambda: a @ b) == [Operator("aten.mm", 2 * 3 * 5 * 7, 4 * (15 + 35 + 21))]
+
+
+def test_onednns_product_counts_as_any_other() -> None:
+    x, weight = torch.randn(2, 3, 5), torch.randn(7, 5)
+    with torch.no_grad():
+        [found] = count(lambda: linear(x, weight))
+    assert found == Operator("mkldnn._linear_pointwise", 2 * 2 * 3 * 5 * 7, 4 * (30 + 35 + 42))
 
 
 def test_views_and_empty_tensors_do_no_work() -> None:

@@ -140,7 +140,7 @@ def test_targets_and_other_runtimes(tmp_path: Path) -> None:
     )  # fmt: skip
     done = bench_call("targets", tmp_path, *sizes).check()
     targets = {target["what"]: target for target in read(tmp_path, "targets")["targets"]}
-    assert len(targets) == 19
+    assert len(targets) == 20
     assert sum(target["by"] == "needs a GPU" for target in targets.values()) == 4
     assert targets["inference in float32 as an exported model"]["measured"] > 0
     assert targets["difference of loss and gradient from float64"]["met"]
@@ -222,7 +222,7 @@ def test_each_row_of_the_ladder_has_one_switch_more() -> None:
     assert (
         [arm.name for arm in arms]
         == names
-        == ["drop_branches", "+ fold_bn", "+ channels_last", "+ commute", "+ winograd"]
+        == ["drop_branches", "+ fold_bn", "+ channels_last", "+ commute", "+ winograd", "+ onednn"]
     )
     assert all(arm.check is not None and arm.check().fine for arm in arms)
     # Every switch of the class is off in the first row's beginning, and has a row, or is of a GPU or a compiler alone.

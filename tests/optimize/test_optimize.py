@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastfcn
 from fastfcn.checkpoint import config_dir
 from fastfcn.errors import UserError
+from fastfcn.models import products
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.optimize import Optimize, rewriting, running
 from fastfcn.optimize.folding import fold_batch_norms
+from fastfcn.optimize.products import Pointwise
 from fastfcn.optimize.winograd import F2, F4, Transform, Winograd, suits
 from fastfcn.types import SegmentationOutput
 from tests import official
@@ -32,6 +35,7 @@ OFF: dict[str, Any] = {
     "commute": False,
     "depthwise": False,
     "winograd": False,
+    "onednn": False,
     "channels_last": False,
     "dtype": "float32",
     "compile": False,
@@ -76,7 +80,7 @@ def test_every_upsampler_with_every_head(upsample: str, head: str) -> None:
     model = built("resnet18", upsample, head)
     image = torch.randn(2, 3, *SIZE)
     check_same(model, image, compile=False, dtype="float32")
-    for switch in ("drop_branches", "fold_bn", "channels_last", "winograd"):
+    for switch in ("drop_branches", "fold_bn", "channels_last", "winograd", "onednn"):
         check_same(model, image, **{**OFF, switch: True})
 
 
@@ -135,6 +139,45 @@ def test_norms_are_folded_by_the_flow_of_the_data() -> None:
         for ours, theirs in zip(model(x), expected, strict=True):
             torch.testing.assert_close(ours, theirs)
     assert isinstance(model.norms[3], nn.Identity)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (7, 10)])
+def test_a_1x1_convolution_is_a_product(size: tuple[int, int], stride: int, bias: bool) -> None:
+    conv = nn.Conv2d(24, 40, 1, stride=stride, bias=bias)
+    for x in (torch.randn(2, 24, *size), torch.randn(2, 24, *size).contiguous(memory_format=torch.channels_last)):
+        found = Pointwise(conv)(x)
+        torch.testing.assert_close(found, conv(x))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "options", [{"kernel_size": 3}, {"kernel_size": 1, "groups": 2}, {"kernel_size": 1, "padding": 1}]
+)
+def test_other_convolutions_are_no_product(options: dict[str, Any]) -> None:
+    assert not Pointwise.suits(nn.Conv2d(4, 4, **options))
+
+
+def test_products_that_are_not_onednns() -> None:
+    """Those that need a gradient, of other number types, of nothing: torch's, with the same result."""
+    weight, bias = torch.randn(4, 3, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    for x in (torch.randn(2, 3, dtype=torch.float64), torch.empty(0, 3, dtype=torch.float64)):
+        assert not products.suits(x)
+        assert torch.equal(products.linear(x, weight, bias), F.linear(x, weight, bias))
+    x = torch.randn(2, 3, requires_grad=True)
+    products.linear(x, weight.float(), bias.float()).sum().backward()
+    torch.testing.assert_close(x.grad, weight.float().sum(0).expand(2, 3))
+
+
+@pytest.mark.parametrize("transform", [F2, F4])
+def test_winograds_products_by_onednn(transform: Transform) -> None:
+    conv = nn.Conv2d(256, 256, 3, padding=2, dilation=2)
+    x = torch.randn(1, 256, 9, 14)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            Winograd(conv, transform, onednn=True)(x), Winograd(conv, transform)(x), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_a_1x1_convolution_goes_before_the_resize() -> None:

@@ -115,7 +115,7 @@ def measure(bench: Bench, rates: Rates, protocol: SlidingWindow, *, size: tuple[
 
 def _ours(example: Tensor) -> dict[str, tuple[str, Callable[[FastFCN], Predict]]]:
     """Our arms by name: precision, and what makes the prediction of a batch of windows, at the head's resolution."""
-    switches = dict.fromkeys(("drop_branches", "fold_bn", "channels_last", "commute", "winograd"), True)
+    switches = dict.fromkeys(("drop_branches", "fold_bn", "channels_last", "commute", "winograd", "onednn"), True)
     found: dict[str, tuple[str, Callable[[FastFCN], Predict]]] = {
         "windows in batches": ("float32", lambda model: _coarse(copy.deepcopy(model))),
         "windows in batches, channels_last": (

@@ -16,7 +16,7 @@ from fastfcn.errors import UserError
 from fastfcn.summary import summarise
 
 #: Of Table 2's models: what the paper measured, the code without switches, and all switches of eager float32.
-TABLE_2_ARMS = (PLAIN, "as it is, channels_last", "+ winograd")
+TABLE_2_ARMS = (PLAIN, "as it is, channels_last", "+ onednn")
 
 
 def run(

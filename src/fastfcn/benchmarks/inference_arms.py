@@ -56,6 +56,7 @@ LADDER: Sequence[tuple[str, Mapping[str, Any], str]] = (
     ("+ channels_last", {"channels_last": True}, "float32"),
     ("+ commute", {"commute": True}, "float32"),
     ("+ winograd", {"winograd": True}, "float32"),
+    ("+ onednn", {"onednn": True}, "float32"),
     ("+ compile, depthwise", {"compile": True, "depthwise": True}, "float32"),
     ("+ bfloat16, without compile", {"compile": False, "dtype": "bfloat16"}, "bfloat16"),
     ("+ bfloat16, with compile", {"compile": True, "dtype": "bfloat16"}, "bfloat16"),

@@ -82,6 +82,8 @@ class OperatorCounter(TorchDispatchMode):
 
 
 def _flops(packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:
+    if str(packet) == "mkldnn._linear_pointwise":  # oneDNN's product (fastfcn.models.products), which torch leaves out
+        return 2 * int(args[0].numel()) * int(args[1].shape[0])
     if packet not in flop_registry:
         return 0
     if packet is torch.ops.aten.convolution_backward:

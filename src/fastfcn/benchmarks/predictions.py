@@ -21,7 +21,7 @@ Predict = Callable[[Tensor], Tensor]
 #: All switches of `fastfcn.optimize.Optimize`, off.
 OFF: Mapping[str, Any] = {
     "drop_branches": False, "fold_bn": False, "channels_last": False, "commute": False, "winograd": False,
-    "depthwise": False, "compile": False, "cuda_graphs": False, "dtype": "float32",
+    "onednn": False, "depthwise": False, "compile": False, "cuda_graphs": False, "dtype": "float32",
 }  # fmt: skip
 
 

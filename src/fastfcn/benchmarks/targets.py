@@ -24,6 +24,7 @@ EXPORTED = ("ONNX Runtime", "OpenVINO", "OpenVINO bfloat16")
 REWRITTEN = (
     "+ commute",
     "+ winograd",
+    "+ onednn",
     "+ compile, depthwise",
     "+ bfloat16, without compile",
     "+ bfloat16, with compile",
@@ -31,7 +32,7 @@ REWRITTEN = (
 
 #: Rows by which JPU and the dilated model are optimised alike. Winograd's filtering takes the ordinary 3x3 convolutions
 #: alone: what it leaves of the dilated ones' cost weighs differently in the two.
-ALIKE = ("+ commute", "+ winograd")
+ALIKE = ("+ commute", "+ winograd", "+ onednn")
 
 #: What loss and gradient are to differ from plain's by, at most, relative to the largest.
 SAME_LOSS = 1e-6

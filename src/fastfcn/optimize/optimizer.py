@@ -37,6 +37,8 @@ class Optimize:
             one loop of it.
         winograd: 3x3 convolutions of 256 channels and more by Winograd's minimal filtering, 4 times fewer
             multiplications in float32 and 2.25 times in bfloat16; only on a CPU, for a GPU's library chooses itself.
+        onednn: Multiply matrices in float32 by oneDNN, Winograd's and those of 1x1 convolutions, where torch would call
+            another library that is slower on some processors; only on a CPU.
         channels_last: Keep images, weights and maps in NHWC memory.
         dtype: `float32`, `bfloat16`, or `auto`: bfloat16 where the chip multiplies in it. The encoding layer, the gate
             behind it, and the classifier stay in float32.
@@ -54,6 +56,7 @@ class Optimize:
     commute: bool = True
     depthwise: bool = True
     winograd: bool = True
+    onednn: bool = True
     channels_last: bool = True
     dtype: Dtype = "auto"
     compile: bool = True
@@ -118,9 +121,11 @@ class Optimized:
         if switches.depthwise and compiled:
             rewriting.shift_depthwise(model)
         if switches.winograd and on_cpu:
-            rewriting.filter_minimally(model, F4 if dtype == torch.float32 else F2)
+            rewriting.filter_minimally(model, F4 if dtype == torch.float32 else F2, onednn=switches.onednn)
         if dtype == torch.bfloat16:
             rewriting.to_bfloat16(model)
+        if switches.onednn and on_cpu and not compiled:  # the compiler makes such products itself
+            rewriting.multiply_pointwise(model)
         self.layout = torch.channels_last if switches.channels_last else torch.contiguous_format
         self.dtype = dtype
         self.network = Logits(model.to(memory_format=self.layout), full_size=full_size)
@@ -130,6 +135,7 @@ class Optimized:
             "fold_bn": folded,
             "depthwise": switches.depthwise and compiled,
             "winograd": switches.winograd and on_cpu,
+            "onednn": switches.onednn and on_cpu,
             "dtype": str(dtype).removeprefix("torch."),
             "cuda_graphs": self.run.cuda_graphs,
         }

@@ -12,6 +12,7 @@ from fastfcn.models.fastfcn import FastFCN
 from fastfcn.models.heads.encoding import ContextEncoding, EncodingHead
 from fastfcn.models.layers import resize
 from fastfcn.models.upsamplers.bilinear import Bilinear
+from fastfcn.optimize.products import Pointwise
 from fastfcn.optimize.winograd import Transform, Winograd, settled, suits
 from fastfcn.types import HeadOutput, Pyramid
 
@@ -111,12 +112,21 @@ def shift_depthwise(model: nn.Module) -> None:
                 model.set_submodule(name, ShiftedDepthwise(module))
 
 
-def filter_minimally(model: nn.Module, transform: Transform) -> None:
-    """Put `Winograd`, in place, for each convolution that gains by it."""
+def filter_minimally(model: nn.Module, transform: Transform, *, onednn: bool) -> None:
+    """Put `Winograd`, in place, for each convolution that gains by it; `onednn` says whose its products are."""
     for name, module in list(model.named_modules()):
         if suits(module):
             assert isinstance(module, nn.Conv2d)
-            model.set_submodule(name, Winograd(module, transform))
+            model.set_submodule(name, Winograd(module, transform, onednn=onednn))
+
+
+def multiply_pointwise(model: nn.Module) -> None:
+    """Put `Pointwise`, in place, for each 1x1 convolution in float32."""
+    for name, module in list(model.named_modules()):
+        if Pointwise.suits(module):
+            assert isinstance(module, nn.Conv2d)
+            if module.weight.dtype == torch.float32:
+                model.set_submodule(name, Pointwise(module))
 
 
 class Cast(nn.Module):

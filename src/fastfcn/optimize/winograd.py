@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastfcn.models.products import linear
+from fastfcn.models.products import suits as suits_product
+
 #: Channels, in and out, from which on a convolution gains by it; with fewer the transforms cost what they save.
 MIN_CHANNELS = 256
 
@@ -88,6 +91,7 @@ class Winograd(nn.Module):
     Args:
         conv: what `suits` finds suitable.
         transform: F2 or F4.
+        onednn: Whether the products are oneDNN's, one by one, or torch's, in a batch.
     """
 
     weight: Tensor
@@ -95,14 +99,15 @@ class Winograd(nn.Module):
     into: Tensor
     back: Tensor
 
-    def __init__(self, conv: nn.Conv2d, transform: Transform) -> None:
+    def __init__(self, conv: nn.Conv2d, transform: Transform, *, onednn: bool = False) -> None:
         super().__init__()
         self.size = len(transform.a)
         self.dilation = conv.dilation[0]
+        self.onednn = onednn
         kernel = conv.weight.detach()
         b, g, a = (torch.tensor(matrix, dtype=torch.float64, device=kernel.device) for matrix in transform)
-        # (O, C, 3, 3) -> ((m + 2)^2, C, O)
-        weight = torch.einsum("ia,ocab,jb->ijco", g, kernel.double(), g).flatten(0, 1)
+        # (O, C, 3, 3) -> ((m + 2)^2, O, C)
+        weight = torch.einsum("ia,ocab,jb->ijoc", g, kernel.double(), g).flatten(0, 1)
         self.register_buffer("weight", weight.to(kernel.dtype).contiguous())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
         self.register_buffer("into", torch.kron(b, b).to(kernel.dtype))  # ((m + 2)^2, (m + 2)^2)
@@ -120,8 +125,8 @@ class Winograd(nn.Module):
         tiles = x.unfold(1, m + 2, m).unfold(2, m + 2, m).permute(4, 5, 0, 1, 2, 3)
         shape = tiles.shape[2:5]
         tiles = settled(tiles.flatten(0, 1).flatten(1))
-        v = (self.into @ tiles).unflatten(1, (-1, self.weight.shape[1]))  # ((m + 2)^2, tiles, C)
-        products = torch.bmm(v, self.weight)  # ((m + 2)^2, tiles, O)
+        v = (self.into @ tiles).unflatten(1, (-1, self.weight.shape[2]))  # ((m + 2)^2, tiles, C)
+        products = self._products(v)
         y = self.back @ products.flatten(1)
         # (m, m, B, d, d, down, across, O) -> (B, down, m, d, across, m, d, O)
         y = y.view(m, m, batch, d, d, *shape[1:], -1).permute(2, 5, 0, 3, 6, 1, 4, 7)
@@ -129,3 +134,9 @@ class Winograd(nn.Module):
         if self.bias is not None:
             y = y + self.bias
         return settled(y).permute(0, 3, 1, 2)
+
+    def _products(self, v: Tensor) -> Tensor:
+        """((m + 2)^2, tiles, C) -> ((m + 2)^2, tiles, O)."""
+        if self.onednn and suits_product(v):
+            return torch.stack([linear(part, weight) for part, weight in zip(v, self.weight, strict=True)])
+        return torch.bmm(v, self.weight.transpose(1, 2))
