@@ -98,8 +98,12 @@ class SegmentationModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what chance decides in this step, the same in all processes: each keeps its part of what is drawn."""
         if self.seed is not None:
-            step = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx))
-            torch.manual_seed(int(step.generate_state(1, np.uint64)[0]))
+            torch.manual_seed(self.step_seed(self.current_epoch, batch_idx))
+
+    def step_seed(self, epoch: int, batch_idx: int) -> int:
+        """What a batch's dropout draws from, in a module with a seed."""
+        assert self.seed is not None
+        return int(np.random.SeedSequence((self.seed, epoch, batch_idx)).generate_state(1, np.uint64)[0])
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """The loss of a batch: the sum of its terms, each of which is logged."""

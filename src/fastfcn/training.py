@@ -23,6 +23,8 @@ from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.evaluation import open_split
 from fastfcn.module import SegmentationModule
+from fastfcn.non_finite import StopOnNonFinite
+from fastfcn.replay import NotReproduced
 from fastfcn.speed import Speed
 from fastfcn.status import Pruned
 
@@ -108,6 +110,10 @@ def run(
     except Pruned:
         done = True  # as the search wants it: no failure in W&B
         raise
+    except NotReproduced as end:
+        rank_zero_only(print)(end)
+        score = None
+        done = True
     except signals.Stopped:
         stopping.end_processes(trainer)
         raise
@@ -163,7 +169,10 @@ def _about_training(trainer: pl.Trainer, choices: Mapping[str, str]) -> dict[str
     device = trainer.strategy.root_device
     cuda = device.type == "cuda"
     peak = torch.tensor(torch.cuda.max_memory_allocated(device) / 2**30 if cuda else 0.0, device=device)
+    stop = next((callback for callback in trainer.callbacks if isinstance(callback, StopOnNonFinite)), None)  # type: ignore[attr-defined]
+    passed_over = {"passed_over": stop.skipped} if stop is not None and stop.skipped else {}
     return {
+        **passed_over,  # steps, where there were any
         "choices": dict(choices),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
