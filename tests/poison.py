@@ -1,4 +1,4 @@
-"""A callback with which the tests spoil one batch: ``+callbacks.poison={_target_: tests.poison.Poison, ...}``."""
+"""Callbacks with which the tests spoil a batch, or make memory scarce."""
 
 from __future__ import annotations
 
@@ -52,3 +52,27 @@ def _into(output: Any, spoil: Any) -> Any:
     if isinstance(output, Tensor):
         return spoil(output)
     return type(output)(spoil(output[0]), *output[1:])
+
+
+class Small(pl.Callback):
+    """A device on which a process can take so many images at once, as the allocator of a GPU would have it.
+
+    Args:
+        images: at most.
+        rank: the process; -1 is all.
+        steps: behind so many optimizer steps another number holds; -1: never.
+        later: that number.
+    """
+
+    def __init__(self, *, images: int, rank: int = -1, steps: int = -1, later: int = 0) -> None:
+        self.images, self.rank, self.steps, self.later = images, rank, steps, later
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        def look(module: Any, given: tuple[Tensor, ...]) -> None:
+            limit = self.later if 0 <= self.steps <= trainer.global_step else self.images
+            here = self.rank in (-1, trainer.global_rank) and torch.is_grad_enabled()
+            if here and len(given[0]) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        pl_module.get_submodule("model.backbone").register_forward_pre_hook(look)

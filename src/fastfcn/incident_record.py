@@ -13,6 +13,7 @@ from fastfcn import durable, incident, provenance
 from fastfcn.agreement import gathered_objects
 from fastfcn.checkpointing import LastCheckpoint
 from fastfcn.data.samplers import TrainSampler
+from fastfcn.exact import step_seed
 
 
 @dataclass
@@ -78,7 +79,7 @@ def keep(
         seed = getattr(module, "seed", None)
         entry = incident.Incident(
             what=what, epoch=epoch, step=step, batches=[seen.number for seen in window], seed=seed,
-            torch_seeds=[None if seed is None else module.step_seed(epoch, seen.number) for seen in window],
+            torch_seeds=[None if seed is None else step_seed(seed, epoch, seen.number) for seen in window],
             processes=trainer.world_size, global_batch=getattr(trainer.datamodule, "batch_size", None),  # type: ignore[attr-defined]
             checkpoint=_keep_checkpoint(trainer, path.with_suffix(".ckpt")),
             overrides=provenance.overrides(directory.parent), ranks=ranks,

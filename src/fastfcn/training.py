@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.utilities import rank_zero_only
 
-from fastfcn import beginning, curves, provenance, results, signals, stopping, tracking
+from fastfcn import auto_batch, beginning, curves, provenance, results, signals, stopping, tracking, watchdog
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
@@ -77,6 +77,7 @@ def run(
             processes do not fit the machine or the batch.
     """
     _check_processes(trainer, datamodule)
+    watchdog.align(trainer)
     trainer._signal_connector = _NoSignals(trainer)
     # A split that is not there shows now, and not after the training.
     for split in (datamodule.train_split, "val"):
@@ -109,6 +110,10 @@ def run(
         done = True
     except Pruned:
         done = True  # as the search wants it: no failure in W&B
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if (told := auto_batch.told(error, trainer)) is not None:
+            raise told from error
         raise
     except NotReproduced as end:
         rank_zero_only(print)(end)
