@@ -177,5 +177,9 @@ def test_an_evaluation_has_settings_of_its_own() -> None:
     auto.stage = "validate"
     told = auto_batch.told(torch.OutOfMemoryError("CUDA out of memory"), run)
     assert "data.eval_batch_size" in str(told)
+    with pytest.raises(UserError, match=r"The evaluation \(test\) has filled"), auto_batch.explained(run, "test"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="shapes"), auto_batch.explained(run, "test"):
+        raise RuntimeError("shapes")
     assert auto_batch.told(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), run) is not None
     assert auto_batch.told(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), run) is None

@@ -185,12 +185,30 @@ def _alone(module: Any) -> Iterator[None]:
             norm.__class__ = kind
 
 
-def told(error: BaseException, trainer: pl.Trainer) -> UserError | None:
-    """The sentence for a run that memory has ended; None for any other error."""
+@contextmanager
+def explained(trainer: pl.Trainer, stage: str) -> Iterator[None]:
+    """Tell it in a sentence where memory does not suffice for a stage: validate or test."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if (sentence := told(error, trainer, stage)) is not None:
+            raise sentence from error
+        raise
+
+
+def told(error: BaseException, trainer: pl.Trainer, stage: str | None = None) -> UserError | None:
+    """The sentence for a run that memory has ended; None for any other error.
+
+    Args:
+        error: that has ended it.
+        trainer: of the run.
+        stage: train, validate or test; None is where the callback of a training has seen it.
+    """
     if not is_out_of_memory(error):
         return None
     callback = next((each for each in trainer.callbacks if isinstance(each, AutoBatch)), None)  # type: ignore[attr-defined]
-    stage = callback.stage if callback is not None else "train"
+    if stage is None:
+        stage = callback.stage if callback is not None else "train"
     at_once = callback.images if callback is not None and callback.enabled else None
     again = ""
     if stage == "train" and at_once is not None and at_once > 1:

@@ -64,13 +64,14 @@ def told_of_one_image(images: int) -> Iterator[None]:
         ) from error
 
 
-def backward_within_a_step(trainer: pl.Trainer) -> Callable[[Tensor], None]:
+def backward_within_a_step(module: pl.LightningModule) -> Callable[[Tensor], None]:
     """A backward pass as the Trainer makes it behind the step: accumulated, scaled, and not under autocast.
 
     DDP does not share these gradients: it waits for a backward pass behind its own forward.
     """
 
     def backward(loss: Tensor) -> None:
+        trainer = module.trainer
         loss = loss / trainer.accumulate_grad_batches
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None:

@@ -108,7 +108,7 @@ class SegmentationModule(pl.LightningModule):
         parted = parts(batch, self.images_at_once)
         if self.images_at_once is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.zero_grad(set_to_none=True)  # what the Trainer does behind this step is too late
-        terms = terms_in_parts(partial(self.loss_terms, whole=batch), parted, backward_within_a_step(self.trainer))
+        terms = terms_in_parts(partial(self.loss_terms, whole=batch), parted, backward_within_a_step(self))
         total = torch.stack(list(terms.values())).sum()
         terms = {name: term.detach() for name, term in terms.items()}
         self._log_losses(total.detach(), terms, len(batch["mask"]))
