@@ -27,13 +27,13 @@ def sizes(per_step: float) -> list[tuple[float, ...]]:
 
 
 def test_growth_is_told_from_trembling(capsys: pytest.CaptureFixture[str]) -> None:
-    assert growth.judge(sizes(0.0), 8) == 0
+    assert growth.judge(sizes(0.0), 16) == 0
     assert "GROWS" not in capsys.readouterr().out
-    assert growth.judge(sizes(0.02), 8) == 1
+    assert growth.judge(sizes(0.05), 16) == 1
     out = capsys.readouterr().out
     assert "it GROWS" in out.splitlines()[0]
     assert "GROWS" not in out.splitlines()[1]
-    assert growth.growth(*zip(*[row[:2] for row in sizes(0.02)], strict=True)).line == pytest.approx(20, abs=4)
+    assert growth.growth(*zip(*[row[:2] for row in sizes(0.05)], strict=True)).line == pytest.approx(50, abs=13)
 
 
 def test_what_a_training_takes_is_read(tmp_path: Path) -> None:
