@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick soak lint format lock clean
+.PHONY: help setup demo test test-quick soak growth lint format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -34,6 +34,9 @@ test-quick: $(READY)  ## the tests that take seconds
 
 soak: $(READY)  ## train for MINUTES (30) while it is killed at least KILLS (20) times; the result must be the undisturbed one
 	$(PY) -m tests.soak minutes=$(or $(MINUTES),30) kills=$(or $(KILLS),20)
+
+growth: $(READY)  ## train STEPS (1000) steps of a tiny model and see whether its memory on the host grows
+	$(PY) -m tests.growth steps=$(or $(STEPS),1000)
 
 lint: $(READY)  ## formatter, linter and type checker, nothing changed
 	$(PY) -m ruff format --check .

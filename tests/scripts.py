@@ -84,13 +84,13 @@ def start(script: str, *overrides: str, cwd: Path = ROOT, timeout: float = 300, 
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def call(script: str, *overrides: str) -> Done:
+def call(script: str, *overrides: str, **variables: str) -> Done:
     """Run a script as ``__main__`` of this process: the same code, without the seconds that the imports take."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with (
         mock.patch.object(sys, "argv", [str(SRC / script), *overrides]),
-        mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.dict(os.environ, environment(**variables), clear=True),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         _own_logging(),

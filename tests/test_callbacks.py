@@ -76,7 +76,11 @@ def configured(run_dir: Path) -> list[Callback]:
     from hydra.utils import instantiate
 
     config = OmegaConf.create(
-        {"paths": {"run_dir": str(run_dir)}, "callbacks": OmegaConf.load(CONF / "callbacks/default.yaml")}
+        {
+            "paths": {"run_dir": str(run_dir)},
+            "auto_batch": False,
+            "callbacks": OmegaConf.load(CONF / "callbacks/default.yaml"),
+        }
     )
     return [instantiate(each) for each in config.callbacks.values()]
 

@@ -27,6 +27,9 @@ def test_command_composes(command: str) -> None:
     assert (ROOT / script).is_file()
     # A multirun's list: its first value stands for all; test_config composes every option.
     overrides = [word if "[" in word else word.split(",")[0] for word in words if not word.startswith("-")]
+    # The script itself writes out what a file of a run stands for (tests/test_replay.py).
+    replays = ["debug=replay", "replay=step.json"] if any("debug.replay=" in word for word in words) else []
+    overrides = [*(word for word in overrides if "debug.replay=" not in word), *replays]
     name = Path(script).stem
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose(name, overrides=overrides)

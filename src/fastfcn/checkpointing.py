@@ -49,6 +49,8 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(dirpath).absolute() / "last.ckpt"
         self.minutes = minutes
         self.every_n_steps = every_n_steps
+        #: The newest checkpoint of this training; None before the first.
+        self.newest: Path | None = None
         self._written = 0.0  # when, by time.monotonic
         self._wish: Callable[[], int] | None = None
         self._common = 0  # batches that every process has in a validation
@@ -58,6 +60,7 @@ class LastCheckpoint(Checkpoint):
         # Killed between best.ckpt and last.ckpt of an epoch's end, which hold the same; behind the last epoch nothing
         # else would write it.
         source = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path else self.path
+        self.newest = source if trainer.ckpt_path else None
         previous = self.path.with_name(PREVIOUS)
         other = source.parent == self.path.parent and source not in (self.path, previous)
         if other and trainer.is_global_zero and _behind(source) > _behind(self.path):
@@ -151,6 +154,7 @@ class LastCheckpoint(Checkpoint):
         durable = isinstance(trainer.strategy.checkpoint_io, DurableCheckpointIO)
         options = {KEEP: str(self.path.with_name(PREVIOUS))} if durable else None
         trainer.save_checkpoint(self.path, storage_options=options)
+        self.newest = self.path
         self._written = time.monotonic()
 
     def _stop(self, trainer: pl.Trainer, signum: int) -> None:

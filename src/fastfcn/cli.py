@@ -8,11 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
-from fastfcn import launch, signals
+from fastfcn import incident, launch, signals
 from fastfcn.errors import UserError
-
-#: Exit code for a user's mistake, as argparse has it.
-USAGE = 2
 
 #: Set in the environment, and so in the processes that DDP starts, while mistakes are told in one sentence.
 ONE_SENTENCE = "FASTFCN_ONE_SENTENCE"
@@ -37,6 +34,7 @@ def run(main: Callable[[], object]) -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to here instead of printing its own version
         os.environ[ONE_SENTENCE] = "1"
     one_sentence(launch.agree)()
+    sys.argv[1:] = one_sentence(incident.arguments)(sys.argv[1:])
     arguments = sys.argv[1:]
     sweeps = any(item.startswith("sweep=") and item != "sweep=null" for item in arguments)
     if sweeps and not any(item in _MODES or item.startswith("hydra.mode=") for item in arguments):
@@ -72,7 +70,8 @@ def one_sentence(function: Callable[P, T]) -> Callable[P, T]:
             sys.stdout.flush()
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
-            sys.exit(USAGE)
+            mistake = next((link for link in _chain(error) if isinstance(link, UserError)), None)
+            sys.exit((mistake or UserError).exit_code)
 
     return wrapper
 

@@ -22,6 +22,7 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "channels_last": bool,
     "compile": bool,
     "activation_checkpointing": bool | list[str],
+    "auto_batch": bool,
     "deterministic": bool | typing.Literal["warn"],
     "num_classes": int,
     "repeats": int,

@@ -92,6 +92,12 @@ def adopt(path: Path, name: Path, *, keep: Path) -> None:
     _sync_folder(name.parent)
 
 
+def also_known_as(path: Path, name: Path) -> None:
+    """Give a file a second name, and its checksum: what replaces it under the first one leaves it there."""
+    _keep(path, name)
+    _sync_folder(name.parent)
+
+
 def checksum_file(path: Path) -> Path:
     """Where the checksum of a file is kept."""
     return path.with_name(f"{path.name}.sha256")

@@ -8,6 +8,9 @@ class UserError(ValueError):
     its traceback.
     """
 
+    #: What a script ends with, as argparse has it.
+    exit_code = 2
+
 
 class BadSampleError(UserError):
     """One sample of a data set cannot be read or is wrong: a damaged file, a mask of another size, an unknown label.

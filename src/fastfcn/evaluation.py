@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fastfcn import evaluation_report, results
+from fastfcn import auto_batch, evaluation_report, results
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.counts import CountImages
 from fastfcn.data.datamodule import SegmentationDataModule
@@ -151,7 +151,8 @@ def run(
     counting = CountImages(module.facts.num_classes)
     extremes = KeepExtremes(Path(run_dir), module.facts)
     trainer.callbacks.extend((counting, extremes))  # type: ignore[attr-defined]
-    trainer.test(module, datamodule=datamodule, verbose=False)
+    with auto_batch.explained(trainer, "test"):
+        trainer.test(module, datamodule=datamodule, verbose=False)
     figures = results.gather(trainer.callback_metrics, module.facts)
     skipped = results.all_skipped(datamodule.skipped)
     if trainer.is_global_zero:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
@@ -33,6 +34,11 @@ PROGRESS_KEY = "fastfcn_progress"
 #: Where a checkpoint was written: behind a whole epoch; behind a batch; where a validation is due or under way; behind
 #: that validation.
 Place = Literal["epoch", "batch", "validation", "validated"]
+
+
+def step_seed(seed: int, epoch: int, batch: int) -> int:
+    """What the dropout of a training batch draws from, a function of the run's seed and the batch's place alone."""
+    return int(np.random.SeedSequence((seed, epoch, batch)).generate_state(1, np.uint64)[0])
 
 
 class ExactResume(Callback):

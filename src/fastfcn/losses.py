@@ -74,19 +74,23 @@ class SegmentationLoss(nn.Module):
         self.aux_weight = aux_weight
         self.presence_weight = presence_weight
 
-    def forward(self, output: SegmentationOutput, mask: Tensor) -> dict[str, Tensor]:
+    def forward(self, output: SegmentationOutput, mask: Tensor, *, whole: Tensor | None = None) -> dict[str, Tensor]:
         """Compare a model's output, of the image's size or smaller, with the mask (B, H, W) int64; terms are scalars.
+
+        Of a part of a batch, where ``whole`` is the mask of all of it, the terms are its share: the parts' sum is that
+        of the batch.
 
         In a training on several processes each must call it, and the mean of the terms over the processes is that of
         the global batch. In evaluation mode, where the processes may have different numbers of batches, it looks at
         its own batch alone.
         """
-        labelled = labelled_share(mask) if self.training else None
+        whole = mask if whole is None else whole
+        labelled = labelled_share(whole) if self.training else (whole != IGNORE_INDEX).sum().clamp(min=1)
         terms = {"ce": cross_entropy(output.logits, mask, labelled=labelled)}
         if output.aux is not None:
             terms["aux"] = self.aux_weight * cross_entropy(output.aux, mask, labelled=labelled)
         if output.presence is not None:
             target = presence_target(mask, output.presence.shape[1])
             bce = F.binary_cross_entropy_with_logits(output.presence.float(), target)
-            terms["presence"] = self.presence_weight * bce
+            terms["presence"] = self.presence_weight * (len(mask) / len(whole)) * bce
         return terms

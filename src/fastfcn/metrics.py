@@ -110,9 +110,18 @@ class MeanOfSteps(MeanMetric):
         super().__init__(nan_strategy="disable")  # any other strategy reads each value
 
     def add(self, value: Tensor, *, images: int, shown: Tensor) -> None:
-        """Count a step's value by its number of images; ``shown`` is what a log of the step itself has."""
+        """Count a step's value by its number of images; ``shown`` is what a log of the step itself has.
+
+        One that is not finite counts nowhere: its step is passed over, or the training ends with it.
+        """
         self.update(value, images)
         self._forward_cache = shown
+
+    def update(self, value: Tensor, weight: int) -> None:  # type: ignore[override]
+        """As torchmetrics has it, which leaves the weights out where it does not look for NaN."""
+        finite = torch.isfinite(value)
+        self.mean_value = self.mean_value + torch.where(finite, value, 0).to(self.mean_value.dtype) * weight
+        self.weight = self.weight + finite * weight
 
     def resume(self, total: Tensor, images: Tensor) -> None:
         """Go on from the sum of value x images and the number of images that an epoch had come to."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 
 from fastfcn.agreement import processes
-from fastfcn.errors import UserError
-from fastfcn.exact import ExactResume
+from fastfcn.exact import ExactResume, step_seed
 from fastfcn.inference import Direct, Inference
 from fastfcn.losses import SegmentationLoss
 from fastfcn.metrics import BoundaryIoU, MeanOfSteps, Scores, SegmentationMetrics
+from fastfcn.micro_batches import backward_within_a_step, parts, terms_in_parts, told_of_one_image
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.models.recompute import recompute
 from fastfcn.optim import SGDPoly
@@ -75,6 +76,8 @@ class SegmentationModule(pl.LightningModule):
         self.optimize = optimize
         self.optimized: Optimized | None = None  # of the running test or prediction
         self.seed = seed
+        #: Images of a process's batch that a training step takes at a time (`fastfcn.auto_batch`); None: all.
+        self.images_at_once: int | None = None
         recompute(model, activation_checkpointing)
         self.train_loss = MeanOfSteps()
         self.val_metrics = SegmentationMetrics(facts.num_classes)
@@ -98,28 +101,32 @@ class SegmentationModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what chance decides in this step, the same in all processes: each keeps its part of what is drawn."""
         if self.seed is not None:
-            step = np.random.SeedSequence((self.seed, self.current_epoch, batch_idx))
-            torch.manual_seed(int(step.generate_state(1, np.uint64)[0]))
+            torch.manual_seed(step_seed(self.seed, self.current_epoch, batch_idx))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """The loss of a batch: the sum of its terms, each of which is logged."""
-        assert self.loss is not None, "a module without a loss evaluates only"
-        try:
-            # The loss enlarges the logits, a part of them at a time.
-            output = self._forward(batch["image"], full_size=False)
-        except ValueError as error:
-            # The one value of a channel that a globally pooled map of a single image leaves: its variance is no number.
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(
-                f"data.batch_size gives each process {len(batch['mask'])} image, of which BatchNorm has one value per "
-                "channel in this model: choose at least 2 per process, or another head."
-            ) from error
-        terms = self.loss(output, batch["mask"])
+        parted = parts(batch, self.images_at_once)
+        if self.images_at_once is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.zero_grad(set_to_none=True)  # what the Trainer does behind this step is too late
+        terms = terms_in_parts(partial(self.loss_terms, whole=batch), parted, backward_within_a_step(self))
         total = torch.stack(list(terms.values())).sum()
         terms = {name: term.detach() for name, term in terms.items()}
         self._log_losses(total.detach(), terms, len(batch["mask"]))
         return {"loss": total, "terms": terms}
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Leave the gradients that parts of a batch have given."""
+        if self.images_at_once is None:
+            optimizer.zero_grad()
+
+    def loss_terms(self, batch: Batch, whole: Batch) -> dict[str, Tensor]:
+        """The terms of the loss of a part of a batch, weighted so that the parts' sum is that of the whole."""
+        assert self.loss is not None, "a module without a loss evaluates only"
+        with told_of_one_image(len(batch["mask"])):
+            # The loss enlarges the logits, a part of them at a time.
+            output = self._forward(batch["image"], full_size=False)
+        terms: dict[str, Tensor] = self.loss(output, batch["mask"], whole=whole["mask"])
+        return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Count a batch; gives the predicted class ids (B, H, W) to the callbacks."""

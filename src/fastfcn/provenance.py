@@ -87,6 +87,13 @@ def write(run_dir: Path, *, config_yaml: str, overrides: Sequence[str]) -> None:
         (run_dir / name).write_text(text, encoding="utf-8")
 
 
+def overrides(run_dir: Path) -> list[str]:
+    """What `write` has kept of the command line; nothing where there is no such file."""
+    path = run_dir / "overrides.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
+
+
 def _git(source: Path, *arguments: str) -> str | None:
     """Output of a git command in the directory of a file, or None where it fails or there is no git."""
     # Inside a git hook these variables point to the repository of the hook, whatever the directory.

@@ -17,12 +17,14 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.utilities import rank_zero_only
 
-from fastfcn import beginning, curves, provenance, results, signals, stopping, tracking
+from fastfcn import auto_batch, beginning, curves, provenance, results, signals, stopping, tracking, watchdog
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.evaluation import open_split
 from fastfcn.module import SegmentationModule
+from fastfcn.non_finite import StopOnNonFinite
+from fastfcn.replay import NotReproduced
 from fastfcn.speed import Speed
 from fastfcn.status import Pruned
 
@@ -75,6 +77,7 @@ def run(
             processes do not fit the machine or the batch.
     """
     _check_processes(trainer, datamodule)
+    watchdog.align(trainer)
     trainer._signal_connector = _NoSignals(trainer)
     # A split that is not there shows now, and not after the training.
     for split in (datamodule.train_split, "val"):
@@ -108,6 +111,14 @@ def run(
     except Pruned:
         done = True  # as the search wants it: no failure in W&B
         raise
+    except (RuntimeError, MemoryError) as error:
+        if (told := auto_batch.told(error, trainer)) is not None:
+            raise told from error
+        raise
+    except NotReproduced as end:
+        rank_zero_only(print)(end)
+        score = None
+        done = True
     except signals.Stopped:
         stopping.end_processes(trainer)
         raise
@@ -163,7 +174,10 @@ def _about_training(trainer: pl.Trainer, choices: Mapping[str, str]) -> dict[str
     device = trainer.strategy.root_device
     cuda = device.type == "cuda"
     peak = torch.tensor(torch.cuda.max_memory_allocated(device) / 2**30 if cuda else 0.0, device=device)
+    stop = next((callback for callback in trainer.callbacks if isinstance(callback, StopOnNonFinite)), None)  # type: ignore[attr-defined]
+    passed_over = {"passed_over": stop.skipped} if stop is not None and stop.skipped else {}
     return {
+        **passed_over,  # steps, where there were any
         "choices": dict(choices),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,

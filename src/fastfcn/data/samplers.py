@@ -75,12 +75,20 @@ class TrainSampler(Sampler[tuple[int, int]]):
         return self._used // self._world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        seed, epoch = self._seed, self._epoch
+        epoch = self._epoch
         seen = self._begun[1] if self._begun is not None and self._begun[0] == epoch else 0
         self._begun = None
-        order = np.random.default_rng((seed, epoch)).permutation(self._length)[seen : self._used]
+        return self._share(epoch, seen, self._used)
+
+    def share_of(self, batch: int) -> list[tuple[int, int]]:
+        """What this process has of a batch of the epoch, by its number: (index, augmentation seed) of each image."""
+        return list(self._share(self._epoch, batch * self._batch_size, (batch + 1) * self._batch_size))
+
+    def _share(self, epoch: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """This process's part of an epoch's images from one place in its order to another."""
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._length)[begin:end]
         indices = order[self._rank :: self._world_size].tolist()
-        return ((index, sample_seed(seed, epoch=epoch, index=index)) for index in indices)
+        return ((index, sample_seed(self._seed, epoch=epoch, index=index)) for index in indices)
 
 
 class EvalSampler(Sampler[int]):
