@@ -23,6 +23,7 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "compile": bool,
     "activation_checkpointing": bool | list[str],
     "deterministic": bool | typing.Literal["warn"],
+    "paths.outside": bool,
     "num_classes": int,
     "repeats": int,
     "seconds": float,

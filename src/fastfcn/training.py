@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.utilities import rank_zero_only
 
-from fastfcn import beginning, curves, provenance, results, signals, stopping, tracking
+from fastfcn import beginning, curves, provenance, results, run_places, signals, stopping, tracking
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
@@ -71,9 +71,10 @@ def run(
         The best validation score, (pixAcc + mIoU) / 2; None where no checkpoint was written.
 
     Raises:
-        UserError: the checkpoint to go on from or to begin with does not exist or is not of this model, or the
-            processes do not fit the machine or the batch.
+        UserError: the checkpoint to go on from or to begin with does not exist or is not of this model, the
+            processes do not fit the machine or the batch, or something would be written outside of the run directory.
     """
+    run_places.check(config, Path(run_dir))
     _check_processes(trainer, datamodule)
     trainer._signal_connector = _NoSignals(trainer)
     # A split that is not there shows now, and not after the training.
