@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastfcn.checkpoint import datamodule_from_checkpoint, read_checkpoint
 from fastfcn.data.scenes import Scenes
 from fastfcn.errors import UserError
 from fastfcn.run_places import check, for_reading
-from tests.scripts import TINY, call
+from tests.scripts import ROOT, TINY, call
 
 OUTSIDE: list[tuple[str, dict[str, Any]]] = [
     ("callbacks.best.dirpath", {"callbacks": {"best": {"dirpath": "{elsewhere}"}}}),
@@ -76,3 +77,17 @@ def test_a_checkpoint_names_no_place_to_write_to(first_version: Path, tmp_path: 
     Scenes("test", size=64, counts={"test": 1}, cache_dir=tmp_path / "new")
     assert for_reading(foreign.data_config) == foreign.data_config  # scenes are kept there: it is their place
     assert for_reading({"batch_size": 1}) == {"batch_size": 1}
+
+
+def test_notebooks_serve_nothing() -> None:
+    """What they show they draw; were one to serve, it would have to say so here, and to bind to the loopback."""
+    words = ("http.server", "socketserver", "0.0.0.0", ".bind(", "gradio", "%tensorboard", "dash", "streamlit", "ngrok")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        code = "".join(
+            line
+            for cell in json.loads(path.read_text())["cells"]
+            if cell["cell_type"] == "code"
+            for line in cell["source"]
+        )
+        assert code
+        assert not [word for word in words if word in code], path.name
