@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick soak growth lint format lock clean
+.PHONY: help setup demo test test-quick soak growth lint format lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -51,6 +51,15 @@ format: $(READY)  ## format, mend what can be mended, clear the notebooks' outpu
 lock: $(READY)  ## pin the newest versions that pyproject.toml admits; no download host is recorded
 	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.lock
+
+# pip-audit (Apache-2.0, of the Python Packaging Authority) in an environment of its own. --strict: a package that the list
+# does not know fails, instead of passing as harmless.
+audit: $(READY)  ## look the locked packages up in the list of known vulnerabilities; needs the network
+	@if found=$$($(PY) -m uv tool run --from 'pip-audit>=2.9,<3' pip-audit --requirement requirements.lock --no-deps \
+	  --disable-pip --strict --progress-spinner off 2>&1); then echo "$$found"; \
+	elif echo "$$found" | grep -qE 'Found [0-9]+ known vulnerabilit'; then echo "$$found"; exit 1; \
+	else echo "$$found" | tail -n 1; echo "audit: the list of known vulnerabilities cannot be asked from here (no network, or an index \
+	without that list): nothing is known of the packages; call it where there is one." | tr -d '\t' >&2; exit 2; fi
 
 clean:  ## remove the environment and caches; outputs/ and data/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

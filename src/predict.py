@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     from hydra.utils import instantiate
 
-    from fastfcn import evaluation, gallery
+    from fastfcn import evaluation, gallery, results
     from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.data.batches import normalise
@@ -49,6 +49,7 @@ def main(cfg: DictConfig) -> None:
         count=cfg.count,
         candidates=cfg.candidates,
     )
+    results.with_skipped({}, datamodule.skipped)
 
 
 if __name__ == "__main__":

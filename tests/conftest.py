@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.scripts import TINY, Done, start
+from tests.scripts import ROOT, TINY, Done, start
 from tests.wandb_records import FOREIGN, own_place
 
 FolderMaker = Callable[..., Path]
@@ -44,6 +45,14 @@ def best(training: Done, run_dir: Path) -> Path:
 def last(training: Done, run_dir: Path) -> Path:
     """Its last checkpoint."""
     return run_dir / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="session")
+def first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that the first version wrote (tests/fixtures/README.md), of a model of 250 kB."""
+    path = tmp_path_factory.mktemp("first_version") / "first.ckpt"
+    path.write_bytes(lzma.decompress((ROOT / "tests/fixtures/first_version.ckpt.xz").read_bytes()))
+    return path
 
 
 @pytest.fixture

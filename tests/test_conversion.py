@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import fastfcn
+from fastfcn.checkpoint import read_checkpoint
 from fastfcn.conversion import convert
 from fastfcn.errors import UserError
-from fastfcn.official import read_official
+from fastfcn.official import read_official, to_official
 from tests import official
 from tests.data.tiny import is_one_sentence_with
 from tests.scripts import call
@@ -39,6 +40,11 @@ def test_there_and_back(original: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())  # also those that are never used
     assert (content["epoch"], content["best_pred"]) == (79, 0.65)
     assert read_official(back).facts.name == "pascal_context"
+    plain = convert(ckpt_path=None, official=str(original), to="safetensors", out=str(tmp_path / "a.safetensors"))
+    state = to_official(read_checkpoint(plain), path=plain)
+    assert all(
+        torch.equal(value, state[name]) for name, value in before.items() if not name.startswith("pretrained.fc")
+    )
     assert not list(tmp_path.glob(".*"))
 
 
@@ -58,15 +64,13 @@ def test_the_score_of_a_training_goes_with_its_weights(original: Path, tmp_path:
 
 def test_weights_alone_cannot_be_resumed(original: Path, tmp_path: Path) -> None:
     path = convert(ckpt_path=None, official=str(original), to="ckpt", out=str(tmp_path / "a.ckpt"))
-    from fastfcn.checkpoint import read_checkpoint
-
     assert not read_checkpoint(path).resumable
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"to": "onnx", "official": "x", "ckpt_path": None}, ["to=onnx: choose one of ckpt, official."]),
+        ({"to": "onnx", "official": "x", "ckpt_path": None}, ["to=onnx: choose one of ckpt, official, safetensors."]),
         ({"to": "ckpt", "official": None, "ckpt_path": "x"}, ["to=ckpt needs official="]),
         ({"to": "official", "official": "x", "ckpt_path": "y"}, ["to=official needs ckpt_path="]),
         ({"to": "ckpt", "official": "/no/where.pth.tar", "ckpt_path": None}, ["there is no such file"]),

@@ -93,7 +93,7 @@ def _where(path: str, checkpoint: Checkpoint) -> str:
 
 
 def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
-    """Read a checkpoint, and refuse one of another model."""
+    """Read a checkpoint, and refuse one of another model; to go on from, also one of another data set."""
     checkpoint = read_checkpoint(path)
     check_classes(checkpoint.facts, module.facts, path=path)
     own = {name: tuple(value.shape) for name, value in module.model.state_dict().items()}
@@ -103,6 +103,13 @@ def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
         raise UserError(
             f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
             "was trained with (config.yaml in its run directory)."
+        )
+    trained, data = checkpoint.facts.name, module.facts.name
+    if key == "resume" and trained != data:
+        raise UserError(
+            f"resume={path} was trained on {trained}, this training is on {data}: choose the data that it was trained "
+            "on (data.dataset.name=... where a folder alone has another name), or begin a training of its own with its "
+            f"weights by init_from={path}."
         )
     return checkpoint
 

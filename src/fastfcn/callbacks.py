@@ -19,7 +19,7 @@ from fastfcn.metrics import Scores
 from fastfcn.pictures import Example, denormalise, figure_rows, save_png
 from fastfcn.summary import summarise
 from fastfcn.tracking import log_config, log_predictions, log_table
-from fastfcn.types import Batch, DataFacts
+from fastfcn.types import STAND_IN, Batch, DataFacts
 
 
 class DrawPredictions(Callback):
@@ -58,13 +58,8 @@ class DrawPredictions(Callback):
         if missing <= 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(outputs, Mapping), "the validation step returns its prediction"
-        for image, truth, prediction, name in zip(
-            batch["image"][:missing],
-            batch["mask"][:missing],
-            outputs["prediction"][:missing],
-            batch["name"][:missing],
-            strict=True,
-        ):
+        samples = zip(batch["image"], batch["mask"], outputs["prediction"], batch["name"], strict=True)
+        for image, truth, prediction, name in [sample for sample in samples if sample[3] != STAND_IN][:missing]:
             self._examples.append(Example(denormalise(image), truth.cpu().numpy(), (prediction.cpu().numpy(),), name))
 
     @override

@@ -21,6 +21,7 @@ from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.own_entry import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from fastfcn.plain_files import ORIGINAL_KEY, Behind, best_score, load_plain, what_is_behind
+from fastfcn.run_places import for_reading
 from fastfcn.types import DataFacts
 
 
@@ -88,10 +89,9 @@ def build_model(
         config = _composed([*chosen, *overrides])
         if weights is not None:
             config.backbone.weights = str(weights)
-        model: FastFCN = instantiate(config.model, num_classes=num_classes)
+        return cast("FastFCN", instantiate(config.model, num_classes=num_classes))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
-    return model
 
 
 def build_data(name: str = "scenes", *, overrides: Sequence[str] = ()) -> SegmentationDataModule:
@@ -212,7 +212,7 @@ def datamodule_from_checkpoint(
     """
     if not checkpoint.data_config:
         raise UserError("the checkpoint does not tell what data it was trained on: choose some by data=...")
-    config = checkpoint.data_config if split is None else {**checkpoint.data_config, "split": split}
+    config = for_reading(checkpoint.data_config) | ({} if split is None else {"split": split})
     return cast("SegmentationDataModule", _build(config, trusted, object))
 
 

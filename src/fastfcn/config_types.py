@@ -24,6 +24,7 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "activation_checkpointing": bool | list[str],
     "auto_batch": bool,
     "deterministic": bool | typing.Literal["warn"],
+    "paths.outside": bool,
     "num_classes": int,
     "repeats": int,
     "seconds": float,

@@ -1,4 +1,4 @@
-"""Checkpoints of the original code to this project's, and back."""
+"""Checkpoints of the original code to this project's, and back; the weights of both as safetensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from fastfcn.checkpoint import read_checkpoint
+from fastfcn import weights_file
+from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.errors import UserError
 from fastfcn.official import read_official, to_official
 from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
@@ -15,19 +16,26 @@ from fastfcn.plain_files import ORIGINAL_KEY
 from fastfcn.whole_files import replacing
 
 #: What a file can become, and the end of its name.
-SUFFIXES = {"ckpt": ".ckpt", "official": ".pth.tar"}
+SUFFIXES = {"ckpt": ".ckpt", "official": ".pth.tar", "safetensors": weights_file.SUFFIX}
+
+#: What it can be made of, in words.
+SOURCES = {
+    "ckpt": "official=..., a checkpoint of the original code",
+    "official": "ckpt_path=..., one of this project",
+    "safetensors": "ckpt_path=..., a checkpoint of this project, or official=..., one of the original code",
+}
 
 
 def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | None = None) -> Path:
     """Write a checkpoint in the other form.
 
     Weights, auxiliary head, classes, epoch and best score are kept, and there and back nothing of them changes; the
-    optimizer's state is not.
+    optimizer's state is not. A file of safetensors is without what the original code's has besides and never reads.
 
     Args:
-        ckpt_path: A checkpoint of this project.
+        ckpt_path: A checkpoint of this project, also its weights as safetensors.
         official: Or one of the original code.
-        to: `ckpt` or `official`, the other one.
+        to: `ckpt` or `official`, the other one, or `safetensors`.
         out: The file to write; None: beside the checkpoint, with the other suffix.
 
     Returns:
@@ -38,37 +46,50 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
     """
     if to not in SUFFIXES:
         raise UserError(f"to={to}: choose one of {', '.join(SUFFIXES)}.")
-    source = official if to == "ckpt" else ckpt_path
-    if source is None or None not in (ckpt_path, official):
-        wanted = (
-            "official=..., a checkpoint of the original code" if to == "ckpt" else "ckpt_path=..., one of this project"
-        )
-        raise UserError(f"to={to} needs {wanted}, and nothing else to convert.")
-    path = Path(source).expanduser()
-    bare = path.name.removesuffix(".tar").removesuffix(".pth").removesuffix(".ckpt")
-    target = Path(out).expanduser() if out else path.with_name(bare + SUFFIXES[to])
+    given = {"ckpt": official, "official": ckpt_path, "safetensors": ckpt_path or official}[to]
+    if given is None or None not in (ckpt_path, official):
+        raise UserError(f"to={to} needs {SOURCES[to]}, and nothing else to convert.")
+    path = Path(given).expanduser()
+    target = Path(out).expanduser() if out else path.with_name(_bare(path.name) + SUFFIXES[to])
+    if to == "safetensors" and target.suffix != weights_file.SUFFIX:
+        raise UserError(f"out={out}: a file of safetensors is known by its name, let it end in {weights_file.SUFFIX}.")
     if target.exists():
         raise UserError(f"{target} is there already: delete it, or choose another name by out=...")
-    content = _as_ckpt(path) if to == "ckpt" else _as_official(path)
+    checkpoint = read_checkpoint(path) if official is None else read_official(path)
     with replacing(target) as unfinished:
-        torch.save(content, unfinished)
+        if to == "safetensors":
+            weights_file.write(unfinished, checkpoint.weights, _about(checkpoint))
+        else:
+            torch.save(_as_ckpt(checkpoint) if to == "ckpt" else _as_official(checkpoint, path), unfinished)
     print(f"written: {target}")
     return target
 
 
-def _as_ckpt(path: Path) -> dict[str, Any]:
-    checkpoint = read_official(path)
-    config = {"model": checkpoint.model_config, "data": checkpoint.data_config}
+def _bare(name: str) -> str:
+    """A checkpoint's name without what tells its form."""
+    for suffix in (".tar", ".pth", ".ckpt", weights_file.SUFFIX):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _own(checkpoint: Checkpoint) -> dict[str, Any]:
+    return own_entry({"model": checkpoint.model_config, "data": checkpoint.data_config}, checkpoint.facts)
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {**_own(checkpoint), "epoch": checkpoint.epoch, "score": checkpoint.score}
+
+
+def _as_ckpt(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "epoch": checkpoint.epoch,
         "state_dict": {f"model.{name}": value for name, value in checkpoint.weights.items()},
-        CHECKPOINT_KEY: own_entry(config, checkpoint.facts),
+        CHECKPOINT_KEY: _own(checkpoint),
         ORIGINAL_KEY: {"score": checkpoint.score, "unused": dict(checkpoint.unused)},
     }
 
 
-def _as_official(path: Path) -> dict[str, Any]:
-    checkpoint = read_checkpoint(path)
+def _as_official(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     return {
         "epoch": checkpoint.epoch + 1,  # the original counts those that are done
         "state_dict": to_official(checkpoint, path=path),

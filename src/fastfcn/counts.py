@@ -13,8 +13,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastfcn.agreement import gathered_objects
+from fastfcn.errors import UserError
 from fastfcn.metrics import confusion
-from fastfcn.types import IGNORE_INDEX, Batch
+from fastfcn.types import IGNORE_INDEX, STAND_IN, Batch
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -57,7 +58,7 @@ class ImageCounts:
 
 
 class CountImages(pl.Callback):
-    """Counts each test image by itself.
+    """Counts each test image by itself; one that cannot be read is none.
 
     Attributes:
         result: All images when the test is over, in every process; None before.
@@ -86,6 +87,8 @@ class CountImages(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         for name, prediction, mask in zip(batch["name"], outputs["prediction"], batch["mask"], strict=True):
+            if name == STAND_IN:
+                continue
             matrix = confusion(prediction, mask, self._num_classes)
             self._names.append(name)
             self._counted.append(torch.stack([matrix.diagonal(), matrix.sum(1), matrix.sum(0)]))
@@ -103,6 +106,8 @@ class CountImages(pl.Callback):
         )  # fmt: skip
         parts = gathered_objects(own)
         found = {name: counts for part, *_ in parts for name, counts in part}
+        if not found:
+            raise UserError("no image was evaluated: see to the split, or to trainer.limit_test_batches.")
         names = sorted(found)
         counts = np.stack([found[name] for name in names], axis=1)
         matrix = np.sum([matrix for _, matrix, _ in parts], axis=0)

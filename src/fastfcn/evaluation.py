@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from fastfcn import auto_batch, evaluation_report, results
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
@@ -130,6 +131,12 @@ def choose_inference(datamodule: SegmentationDataModule, make: partial[Inference
     return chosen
 
 
+def settle_deterministic() -> None:
+    """Where algorithms are to be deterministic, have cuDNN try none: what it would choose differs from run to run."""
+    if torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = False
+
+
 def run(
     trainer: pl.Trainer,
     module: SegmentationModule,
@@ -147,6 +154,7 @@ def run(
         run_dir: where the figures are kept.
         source: the checkpoint's path, kept beside the figures.
     """
+    settle_deterministic()
     split = datamodule.eval_split
     counting = CountImages(module.facts.num_classes)
     extremes = KeepExtremes(Path(run_dir), module.facts)
@@ -157,10 +165,17 @@ def run(
     skipped = results.all_skipped(datamodule.skipped)
     if trainer.is_global_zero:
         protocol = module.protocol()
-        results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}, {protocol['protocol']}")
+        how = protocol["protocol"] + results.without(skipped, split)
+        results.show(figures, title=f"{split} of {source} on {datamodule.facts.name}, {how}")
         kept = {"checkpoint": str(source), "split": split, "inference": protocol, split: figures}
         path = results.save(run_dir, results.with_skipped(kept, skipped))
-        about = {"checkpoint": str(source), "data": datamodule.facts.name, "split": split, "inference": protocol}
+        about = {
+            "checkpoint": str(source),
+            "data": datamodule.facts.name,
+            "split": split,
+            "inference": protocol,
+            "skipped": skipped.get(split, []),
+        }
         assert counting.result is not None, "a test run has ended"
         more: dict[str, Any] = {name: figures[name] for name in ("boundary_IoU", "thin_IoU") if name in figures}
         if datamodule.facts.name == "pascal_context" and datamodule.facts.num_classes == 59:

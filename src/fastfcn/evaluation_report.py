@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fastfcn.counts import ImageCounts
 from fastfcn.errors import UserError
-from fastfcn.results import percent
+from fastfcn.results import percent, samples
 from fastfcn.statistics import DRAWS, LEVEL, Interval, compare, figures, intervals
 from fastfcn.types import DataFacts
 from fastfcn.whole_files import write_text
@@ -53,7 +53,8 @@ def write(
         folder: Where to, made if missing.
         counts: Of each image.
         facts: Of the classes.
-        about: What was evaluated and how: `checkpoint`, `data`, `split`, `inference`.
+        about: What was evaluated and how: `checkpoint`, `data`, `split`, `inference`; `skipped`, a sentence on each
+            image of the split that could not be read.
         more: Further figures, by name.
         boundaries: Boundary IoU, by class.
 
@@ -169,6 +170,18 @@ def compare_files(paths: Sequence[str | Path], *, run_dir: str | Path) -> None:
     print(f"comparison: {folder / COMPARISON_FILE}")
 
 
+def _left_out(skipped: Sequence[str]) -> list[str]:
+    """Which images of the split the figures are without."""
+    if not skipped:
+        return []
+    return [
+        f"**Left out: {samples(len(skipped))} that cannot be read; they count in no figure.**",
+        "",
+        *(f"- {' '.join(sentence.split())}" for sentence in skipped),
+        "",
+    ]
+
+
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
@@ -187,6 +200,7 @@ def _text(
         "",
         f"Checkpoint `{about['checkpoint']}`, {len(counts.names):,} images, {facts.num_classes} classes; {protocol}.",
         "",
+        *_left_out(about.get("skipped", ())),
         f"| figure, % | | {LEVEL:.0%} interval |",
         "| --- | ---: | ---: |",
         *(

@@ -24,8 +24,10 @@ from typing_extensions import override
 
 from fastfcn.agreement import gathered
 from fastfcn.checkpointing import carry_best
+from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.metrics import MeanOfSteps
+from fastfcn.results import all_skipped
 from fastfcn.tracking import RunCSVLogger
 
 #: Where a checkpoint keeps it.
@@ -74,6 +76,7 @@ class ExactResume(Callback):
             "means": [] if place == "epoch" else _means(trainer),
             "validated": validation["total"]["completed"] - begun,  # batches of the validations of this epoch before
             "row": _unlogged_row(trainer, place),
+            "skipped": all_skipped(*_skipped(trainer)),
             "rows": next((each.flushed() for each in _csv_loggers(trainer) if trainer.is_global_zero), 0),
         }
 
@@ -89,6 +92,8 @@ class ExactResume(Callback):
             return  # of a version before: Lightning's own way is right at an epoch's end, where those were written
         _settle(checkpoint["loops"]["fit_loop"], progress["place"])
         self._loaded = progress
+        if isinstance(data := getattr(trainer, "datamodule", None), SegmentationDataModule):
+            data.skipped_before = progress.get("skipped", {})
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -226,6 +231,12 @@ def _unlogged_row(trainer: pl.Trainer, place: Place) -> dict[str, float] | None:
         return None
     step = epoch_loop._batches_that_stepped - at_the_end
     return {**{name: float(value) for name, value in metrics.items()}, "epoch": trainer.current_epoch, "step": step}
+
+
+def _skipped(trainer: pl.Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was skipped in this try and in those before."""
+    data = getattr(trainer, "datamodule", None)
+    return (data.skipped, data.skipped_before) if isinstance(data, SegmentationDataModule) else ({}, {})
 
 
 def _csv_loggers(trainer: pl.Trainer) -> list[RunCSVLogger]:

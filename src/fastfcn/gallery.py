@@ -19,7 +19,7 @@ from fastfcn.inference import Inference, Model
 from fastfcn.metrics import confusion, scores
 from fastfcn.pictures import Example, denormalise, figure_rows, save_figure, save_png
 from fastfcn.report.figure import hard_pixels
-from fastfcn.types import IGNORE_INDEX, Batch, DataFacts
+from fastfcn.types import IGNORE_INDEX, STAND_IN, Batch, DataFacts
 
 #: Which images are drawn: those of which the models' errors differ most, or that the first model does worst or best on.
 Pick = Literal["differ", "worst", "best"]
@@ -146,7 +146,7 @@ def rows_of(
     seen = 0
     for batch in batches:
         for index, name in enumerate(batch["name"]):
-            if names is not None and name not in names:
+            if name == STAND_IN or (names is not None and name not in names):
                 continue
             image, mask = batch["image"][index : index + 1].to(device), batch["mask"][index]
             with torch.inference_mode():

@@ -25,7 +25,7 @@ from fastfcn.models.recompute import recompute
 from fastfcn.optim import SGDPoly
 from fastfcn.optimize import Optimize, Optimized
 from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
-from fastfcn.types import Batch, DataFacts, SegmentationOutput
+from fastfcn.types import STAND_IN, Batch, DataFacts, SegmentationOutput
 
 
 class SegmentationModule(pl.LightningModule):
@@ -133,7 +133,8 @@ class SegmentationModule(pl.LightningModule):
         prediction, loss = self._evaluate(batch)
         self.val_metrics.update(prediction, batch["mask"])
         if loss is not None:
-            self.log("val/loss", loss, batch_size=len(prediction), sync_dist=True)
+            images = sum(name != STAND_IN for name in batch["name"])
+            self.log("val/loss", loss, batch_size=images, sync_dist=True)
         return {"prediction": prediction}
 
     def on_validation_epoch_end(self) -> None:

@@ -1,4 +1,4 @@
-"""Files of torch.save, opened as data: nothing in them can run code."""
+"""Files of torch.save, and of weights, opened as data: nothing in them can run code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fastfcn import weights_file
 from fastfcn.durable import damage
 from fastfcn.errors import UserError
+from fastfcn.own_entry import CHECKPOINT_KEY
 
 #: Where a converted checkpoint keeps what the original code's has besides: `score` and `unused`.
 ORIGINAL_KEY = "original"
@@ -20,11 +22,15 @@ SCORE = "val/score"
 
 
 def load_plain(path: Path) -> Any:
-    """What is in a file of torch.save, to the CPU; nothing in the file can run code.
+    """What is in a file of torch.save, or of safetensors, to the CPU; nothing in the file can run code.
+
+    What a file of weights holds (`fastfcn.weights_file`) has the entries of a checkpoint of weights alone.
 
     Raises:
         UserError: the file is damaged, or holds more than tensors and plain types.
     """
+    if path.suffix == weights_file.SUFFIX and path.is_file():
+        return _weights_alone(path)
     # torch itself reads a file with a flipped bit as if nothing were wrong.
     if path.is_file() and (found := damage(path)) is not None:
         raise UserError(f"{path} is no checkpoint: damaged ({found}).")
@@ -39,6 +45,19 @@ def load_plain(path: Path) -> Any:
         # torch's first sentence says what is wrong, the rest is advice on its options; some errors have only a name.
         reason = " ".join(f"{type(error).__name__}: {error}".splitlines()[:1]).split(". ")[0].rstrip(".: ")
         raise UserError(f"{path} is no checkpoint: damaged, or not of plain types alone ({reason}).") from error
+
+
+def _weights_alone(path: Path) -> dict[str, Any]:
+    weights, about = weights_file.read(path)
+    if about is None:
+        return {"state_dict": weights}
+    more = {key: about.pop(key, None) for key in ("epoch", "score")}
+    return {
+        "epoch": more["epoch"] or 0,
+        "state_dict": {f"model.{name}": value for name, value in weights.items()},
+        CHECKPOINT_KEY: about,
+        ORIGINAL_KEY: {"score": more["score"]},
+    }
 
 
 def best_score(content: Mapping[str, Any]) -> float | None:

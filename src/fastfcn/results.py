@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,17 @@ def save(run_dir: str | Path, results: Mapping[str, Any]) -> Path:
     return path
 
 
-def all_skipped(skipped: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+def all_skipped(
+    skipped: Mapping[str, Iterable[str]], before: Mapping[str, Iterable[str]] | None = None
+) -> dict[str, list[str]]:
     """What the processes of a run have skipped together; every one of them must call it.
 
     Args:
         skipped: By split, a sentence on each sample that this process left out.
+        before: The same of the tries before this one.
     """
-    own = {split: list(sentences) for split, sentences in skipped.items()}
+    each = (skipped, before or {})
+    own = {split: [text for told in each for text in told.get(split, ())] for split in {**skipped, **(before or {})}}
     parts = gathered_objects(own)
     splits = dict.fromkeys(split for part in parts for split in part)
     return {split: sorted({text for part in parts for text in part.get(split, ())}) for split in splits}
@@ -69,9 +73,20 @@ def with_skipped(results: Mapping[str, Any], skipped: Mapping[str, Iterable[str]
     """
     told = {split: sorted(sentences) for split, sentences in skipped.items() if sentences}
     for split, sentences in told.items():
-        count = len(sentences)
-        print(f"left out:        {count} {'sample' if count == 1 else 'samples'} of {split} that cannot be read")
-    return {**results, **({"skipped": told} if told else {})}
+        print(f"left out:        {samples(len(sentences))} of {split} that cannot be read")
+    counted = {split: len(sentences) for split, sentences in told.items()}
+    return {**results, **({"skipped_samples": counted, "skipped": told} if told else {})}
+
+
+def samples(count: int) -> str:
+    """A number of samples in words."""
+    return f"{count} {'sample' if count == 1 else 'samples'}"
+
+
+def without(skipped: Mapping[str, Sequence[str]], split: str) -> str:
+    """What a heading says of figures that were measured without some samples of their split; else nothing."""
+    count = len(skipped.get(split, ()))
+    return f", without {samples(count)} that cannot be read" if count else ""
 
 
 def table(figures: Mapping[str, Any]) -> Table:

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
+from fastfcn.evaluation import settle_deterministic
 from fastfcn.module import SegmentationModule
 from fastfcn.png_files import PngWriter
 from fastfcn.types import Batch
@@ -58,6 +59,7 @@ def write(
             raise UserError(f"{path} is there already: delete it, or choose another name by submission=...")
     if module.facts.num_classes + OFFSET > 256:
         raise UserError(f"submission={folder}: {module.facts.num_classes} classes do not fit into 8 bits.")
+    settle_deterministic()
     with PngWriter() as writer:
         trainer.callbacks.append(PredictionWriter(unfinished, writer))  # type: ignore[attr-defined]
         trainer.predict(module, datamodule=datamodule, return_predictions=False)

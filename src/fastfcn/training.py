@@ -17,11 +17,22 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 from pytorch_lightning.utilities import rank_zero_only
 
-from fastfcn import auto_batch, beginning, curves, provenance, results, signals, stopping, tracking, watchdog
+from fastfcn import (
+    auto_batch,
+    beginning,
+    curves,
+    provenance,
+    results,
+    run_places,
+    signals,
+    stopping,
+    tracking,
+    watchdog,
+)
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
-from fastfcn.evaluation import open_split
+from fastfcn.evaluation import open_split, settle_deterministic
 from fastfcn.module import SegmentationModule
 from fastfcn.non_finite import StopOnNonFinite
 from fastfcn.replay import NotReproduced
@@ -36,6 +47,8 @@ def quiet_lightning() -> None:
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # trainer.benchmark is taken back then, by `settle_deterministic`.
+    warnings.filterwarnings("ignore", message=".*passed `deterministic=True` and `benchmark=True`.*")
     # Lightning's own pytree helper asks torch in a way that torch 2.15 has deprecated.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
@@ -73,9 +86,11 @@ def run(
         The best validation score, (pixAcc + mIoU) / 2; None where no checkpoint was written.
 
     Raises:
-        UserError: the checkpoint to go on from or to begin with does not exist or is not of this model, or the
-            processes do not fit the machine or the batch.
+        UserError: the checkpoint to go on from or to begin with does not exist or is not of this model, the
+            processes do not fit the machine or the batch, or something would be written outside of the run directory.
     """
+    run_places.check(config, Path(run_dir))
+    settle_deterministic()
     _check_processes(trainer, datamodule)
     watchdog.align(trainer)
     trainer._signal_connector = _NoSignals(trainer)
@@ -106,7 +121,8 @@ def run(
             "speed": _timed(trainer, module, speed),
             "test": figures,
         }
-        _report(trainer, module, Path(run_dir), results.with_skipped(kept, results.all_skipped(datamodule.skipped)))
+        skipped = results.all_skipped(datamodule.skipped, datamodule.skipped_before)
+        _report(trainer, module, Path(run_dir), results.with_skipped(kept, skipped), split=datamodule.eval_split)
         done = True
     except Pruned:
         done = True  # as the search wants it: no failure in W&B
@@ -201,7 +217,9 @@ def _timed(trainer: pl.Trainer, module: SegmentationModule, speed: Speed | None)
 
 
 @rank_zero_only
-def _report(trainer: pl.Trainer, module: SegmentationModule, run_dir: Path, kept: Mapping[str, Any]) -> None:
+def _report(
+    trainer: pl.Trainer, module: SegmentationModule, run_dir: Path, kept: Mapping[str, Any], *, split: str
+) -> None:
     figures, best, choices = kept["test"], kept["best_checkpoint"], kept["choices"]
     path = results.save(run_dir, kept)
     if figures is not None:
@@ -209,6 +227,7 @@ def _report(trainer: pl.Trainer, module: SegmentationModule, run_dir: Path, kept
         title = f"test of {name} on {choices['data']}, {kept['protocol']}" + (
             "" if best else ", last weights: no best checkpoint was written"
         )
+        title += results.without(kept.get("skipped", {}), split)
         results.show(figures, title=title)
         _log_test(trainer, module, figures, kept["val_score"])
     if best is not None and tracking.wants_checkpoint(trainer.loggers):

@@ -14,6 +14,10 @@ from torch import Tensor
 #: 255, ...) to this one when they read a mask. It is negative so that no number of classes collides with it.
 IGNORE_INDEX = -1
 
+#: The name of what stands in, in an evaluation's batch, for an image that cannot be read: black, of which nothing is
+#: known. Who counts or draws images leaves it out.
+STAND_IN = ""
+
 #: Of ImageNet's pixels, R, G, B in 0..1: what images are normalised by.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -73,7 +77,7 @@ class LoadedBatch(TypedDict):
     Keys:
         image: (B, 3, H, W) uint8, RGB, channels last in memory.
         mask: (B, H, W) int16 class ids, IGNORE_INDEX where nothing is known.
-        name: one name per image, unique in its split.
+        name: one name per image, unique in its split; STAND_IN for what stands in for one that cannot be read.
     """
 
     image: Tensor
@@ -87,7 +91,7 @@ class Batch(TypedDict):
     Keys:
         image: (B, 3, H, W) float32, normalised by the ImageNet mean and standard deviation.
         mask: (B, H, W) int64 class ids, IGNORE_INDEX where nothing is known.
-        name: one name per image, unique in its split.
+        name: one name per image, unique in its split; STAND_IN for what stands in for one that cannot be read.
     """
 
     image: Tensor

@@ -20,6 +20,7 @@ from fastfcn.types import (
     IGNORE_INDEX,
     IMAGENET_MEAN,
     IMAGENET_STD,
+    STAND_IN,
     Batch,
     LoadedBatch,
     RawSample,
@@ -107,7 +108,7 @@ class TransformedDataset(Dataset[Loaded]):
             return Loaded(self._transform(raw, seed=seed), tuple(skipped))
         if training:
             raise UserError(f"None of the {len(self)} training samples can be read, the first because {skipped[0]}")
-        return Loaded(_unknown(self._stand_in_side, name=str(index)), tuple(skipped))
+        return Loaded(_unknown(self._stand_in_side), tuple(skipped))
 
     def _read(self, index: int, seed: int) -> RawSample:
         if self._scalable is not None:
@@ -115,10 +116,10 @@ class TransformedDataset(Dataset[Loaded]):
         return self._dataset[index]
 
 
-def _unknown(side: int, *, name: str) -> Sample:
+def _unknown(side: int) -> Sample:
     """A black image of which nothing is known."""
     mask = np.full((side, side), IGNORE_INDEX, dtype=np.int16)
-    return as_sample(RawSample(np.zeros((side, side, 3), dtype=np.uint8), mask, name))
+    return as_sample(RawSample(np.zeros((side, side, 3), dtype=np.uint8), mask, STAND_IN))
 
 
 def collate(items: Sequence[Loaded]) -> tuple[LoadedBatch, tuple[str, ...]]:
@@ -193,9 +194,14 @@ class BatchLoader(DataLoader[Loaded]):
         iterator = super().__iter__()
         if self.num_workers:
             workers.watch(iterator)
+        known, told = 0, ""
         for batch, skipped in iterator:
             self._count(skipped)
+            known += sum(name != STAND_IN for name in batch["name"])
+            told = told or "".join(skipped[:1])
             yield batch
+        if told and not known:
+            raise UserError(f"None of the images of the {self.split} split can be read, the first because {told}")
 
     def _go_on(self) -> int:
         """Take up an epoch that was begun before; gives how many batches it has had."""

@@ -100,6 +100,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self._max_bad_samples = max_bad_samples
         #: What is wrong with the samples that were skipped, by split.
         self.skipped: dict[str, dict[str, None]] = {}
+        #: The same of the training's tries before this one, of all processes.
+        self.skipped_before: dict[str, list[str]] = {}
         self.train_split = train_split
         self.eval_split = split
         self.batch_size = batch_size

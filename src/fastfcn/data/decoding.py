@@ -14,11 +14,15 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image, ImageOps
 
+from fastfcn.data.reading import read_bytes
 from fastfcn.errors import BadSampleError, UnreadableError
 from fastfcn.types import Enough, UInt8Array
 
 #: The tag of the orientation in EXIF; 1, or none, is upright.
 ORIENTATION = 0x0112
+
+#: How a PNG begins.
+PNG = b"\x89PNG\r\n\x1a\n"
 
 #: What Pillow raises over damaged files of all formats.
 DAMAGE = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -27,20 +31,6 @@ DAMAGE = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, 
 def whole(height: int, width: int) -> tuple[int, int]:
     """The `Enough` of whoever needs every pixel."""
     return height, width
-
-
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        BadSampleError: It cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableError(
-            f"{path} cannot be read ({error.strerror}): restore it or take it out of the split."
-        ) from error
 
 
 @contextmanager
@@ -88,7 +78,8 @@ def read_image(path: Path, *, exif: bool, enough: Enough = whole) -> tuple[UInt8
     if data.startswith(b"\xff\xd8") and not (exif and is_turned(data)):
         try:
             height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-            if colors in ("YCbCr", "Gray"):
+            # Of more pixels than Pillow takes for an attack, it shall say so itself.
+            if colors in ("YCbCr", "Gray") and height * width <= (Image.MAX_IMAGE_PIXELS or height * width):
                 least_height, least_width = enough(height, width)
                 image: UInt8Array = simplejpeg.decode_jpeg(
                     data, min_height=least_height, min_width=least_width, min_factor=2
@@ -97,6 +88,7 @@ def read_image(path: Path, *, exif: bool, enough: Enough = whole) -> tuple[UInt8
         except ValueError:
             pass  # a warning or an error: Pillow accepts what is merely odd and refuses what is truncated
     with opened(data, path) as file:
+        _check_pixels(data)
         return _converted(file, path, exif=exif)
 
 
@@ -152,6 +144,7 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
     if (plain := plain_png(data)) is not None:
         return plain
     with opened(data, path) as file:
+        _check_pixels(data)
         mode = file.mode
         if mode in ("RGB", "RGBA"):
             return np.asarray(file.convert("RGB"))
@@ -172,24 +165,44 @@ def plain_png(data: bytes) -> UInt8Array | None:
     Returns:
         (H, W); None where it is another kind of PNG, or damaged: then Pillow decodes it or says what is wrong.
     """
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
+    if not data.startswith(PNG) or len(data) < 33:
         return None
     width, height, depth, color, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
     if depth != 8 or color not in (0, 3) or interlace:
         return None
-    pixels, position, kind = [], 8, b""
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IDAT":
-            pixels.append(data[position + 8 : position + 8 + length])
-        position += 12 + length
-    if kind != b"IEND" or position != len(data):
+    chunks = list(_chunks(data))
+    if not chunks or chunks[-1][0] != b"IEND" or chunks[-1][2] + 4 != len(data):
         return None  # truncated, or something follows
+    pixels = [data[start:end] for kind, start, end in chunks if kind == b"IDAT"]
+    size = height * (width + 1)
     try:
-        inflated = zlib.decompress(b"".join(pixels))
-    except zlib.error:
+        stream = zlib.decompressobj()
+        inflated = stream.decompress(b"".join(pixels), size + 1)  # no more of a bomb
+    except (zlib.error, OverflowError):
         return None
-    if len(inflated) != height * (width + 1):
+    if len(inflated) != size or not stream.eof:
         return None
     rows = np.frombuffer(inflated, dtype=np.uint8).reshape(height, width + 1)
     return None if rows[:, 0].any() else np.ascontiguousarray(rows[:, 1:])
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, first byte and end of what each chunk of a PNG holds; its checksum, 4 bytes, stands at the end."""
+    position = len(PNG)
+    while position + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        yield kind, position + 8, position + 8 + length
+        position += 12 + length
+
+
+def _check_pixels(data: bytes) -> None:
+    """Find a PNG's pixels damaged by their checksums, which Pillow does not look at.
+
+    Raises:
+        ValueError: They are.
+    """
+    if not data.startswith(PNG):
+        return
+    for kind, start, end in _chunks(data):
+        if kind == b"IDAT" and data[end : end + 4] != struct.pack(">I", zlib.crc32(data[start - 4 : end])):
+            raise ValueError("the checksum of its pixels is another")

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastfcn.data.decoding import opened, read_bytes
+from fastfcn.data.decoding import opened
 from fastfcn.data.files import FileDataset, id_of_value
-from fastfcn.data.pairing import Unpaired, on_disk, pair, read_lines
+from fastfcn.data.pairing import Pair, Unpaired, on_disk, pair, read_lines
 from fastfcn.data.palette import Palette, checked_color, checked_palette, distinct_colors, embedded_palette
-from fastfcn.errors import UserError
+from fastfcn.data.reading import read_bytes
+from fastfcn.errors import BadSampleError, UserError
 from fastfcn.types import IGNORE_INDEX, DataFacts, Int16Array
+
+#: How many masks are opened at most for one that tells a palette.
+MASKS_ASKED = 8
 
 
 class FolderDataset(FileDataset):
@@ -78,7 +82,7 @@ class FolderDataset(FileDataset):
         first = int(reduce_zero_label)  # the mask value of class 0
         known = checked_palette(palette, len(names)) if palette is not None else None
         if known is None and samples:
-            known = _palette_of(samples[0].mask, len(names), first=first)
+            known = _palette_of(samples[:MASKS_ASKED], len(names), first=first)
         id_of_color = {color: i for i, color in enumerate(known or ())}
         if ignore_color is not None:
             id_of_color[checked_color(ignore_color, key="data.dataset.ignore_color")] = IGNORE_INDEX
@@ -98,10 +102,16 @@ class FolderDataset(FileDataset):
         )
 
 
-def _palette_of(mask: Path | None, num_classes: int, *, first: int) -> Palette | None:
-    assert mask is not None, "each image of a folder has a mask"
-    with opened(read_bytes(mask), mask) as file:
-        return embedded_palette(file, num_classes, first=first)
+def _palette_of(samples: Sequence[Pair], num_classes: int, *, first: int) -> Palette | None:
+    """The palette inside the first mask that can be opened; of those before it is told when they are read."""
+    for _, _, mask in samples:
+        assert mask is not None, "each image of a folder has a mask"
+        try:
+            with opened(read_bytes(mask), mask) as file:
+                return embedded_palette(file, num_classes, first=first)
+        except BadSampleError:
+            continue
+    return None
 
 
 def _class_names(given: Sequence[str] | str | Path | None, root: Path) -> tuple[str, ...]:

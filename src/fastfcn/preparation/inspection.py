@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from fastfcn.data.decoding import ORIENTATION, opened, read_bytes
+from fastfcn.data.decoding import ORIENTATION, opened
 from fastfcn.data.files import FileDataset
+from fastfcn.data.reading import read_bytes
 from fastfcn.errors import BadSampleError, SizeMismatchError, UnknownLabelError
 from fastfcn.types import IGNORE_INDEX, SegmentationDataset
 

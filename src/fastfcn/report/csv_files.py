@@ -65,6 +65,7 @@ def _run(part: Part, row: Row, run: Run) -> dict[str, Any]:
         "cpu_process_hours": cpu,
         "peak_memory_gib": run.results.get("peak_memory_gib"),
         **{f"speed_{key}": speed.get(key) for key in ("fps", "median_ms", "p10_ms", "p90_ms", "device")},
+        "skipped_samples": sum(run.skipped.values()),
         "ended": run.ended.isoformat(),
         "commit": run.provenance.get("git", {}).get("commit"),
         "dirty": run.provenance.get("git", {}).get("dirty"),

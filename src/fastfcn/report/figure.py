@@ -11,7 +11,7 @@ from torch import Tensor
 from fastfcn.contours import contour_distance, square_max
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.pictures import Example, denormalise
-from fastfcn.types import IGNORE_INDEX, Batch, DataFacts
+from fastfcn.types import IGNORE_INDEX, STAND_IN, Batch, DataFacts
 
 
 class Choice(NamedTuple):
@@ -69,6 +69,8 @@ def choose(
             predictions = [model(on_device).logits.argmax(1).cpu() for model in models]
         hard = hard_pixels(masks, thin)
         for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            if batch["name"][index] == STAND_IN:
+                continue
             ours = [prediction[index] for prediction in predictions]
             errors = tuple(_share(prediction != mask, hard[index]) for prediction in ours)
             example = Example(denormalise(image), mask.numpy(), tuple(prediction.numpy() for prediction in ours))

@@ -54,7 +54,18 @@ def findings(part: Part) -> list[str]:
             f"Rough latencies: {', '.join(f'`{name}`' for name in loose)}, whose 90th percentile is more than "
             f"{SCATTER} times the 10th."
         )
-    return [*sentences, seeds(part)]
+    return [*sentences, *_left_out(part), seeds(part)]
+
+
+def _left_out(part: Part) -> list[str]:
+    """Which runs are without samples that cannot be read."""
+    told = [
+        f"`{name}` seed {run.seed}: {', '.join(f'{count} of {split}' for split, count in run.skipped.items())}"
+        for name, row in zip(part.names, part.rows, strict=True)
+        for run in row.runs
+        if run.skipped
+    ]
+    return [f"Samples that cannot be read were left out: {'; '.join(told)}."] if told else []
 
 
 def _scattered(milliseconds: tuple[float, float, float]) -> bool:

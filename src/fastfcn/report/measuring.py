@@ -20,6 +20,7 @@ from fastfcn.report.contents import Measured, Picture, Timing
 from fastfcn.report.rows import Row, Section
 from fastfcn.report.runs import Run
 from fastfcn.results import percent
+from fastfcn.types import STAND_IN
 
 
 class LatencyPlan(NamedTuple):
@@ -117,7 +118,8 @@ def measure(
     models = [model.eval().to(place, memory_format=layout) for model in models]  # type: ignore[call-overload]
     own_names = [names[index] for index in at_hand]
     loader = datamodule.eval_dataloader()
-    first = normalise(next(iter(loader)))["image"][:1].to(place).contiguous(memory_format=layout)
+    known = next(batch for batch in loader if batch["name"][0] != STAND_IN)
+    first = normalise(known)["image"][:1].to(place).contiguous(memory_format=layout)
     found, timing = _costs(
         dict(zip(own_names, models, strict=True)), first, plan if timed else plan._replace(latency=None)
     )

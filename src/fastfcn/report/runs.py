@@ -66,6 +66,11 @@ class Run(NamedTuple):
         return self.results.get("test") or {}
 
     @property
+    def skipped(self) -> dict[str, int]:
+        """How many samples that cannot be read it was made without, by split."""
+        return {split: len(told) for split, told in (self.results.get("skipped") or {}).items()}
+
+    @property
     def data(self) -> str:
         """Option of conf/data."""
         return str(self.results["choices"].get("data", "unknown data"))

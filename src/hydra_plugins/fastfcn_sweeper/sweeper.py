@@ -116,6 +116,8 @@ class ResumableSweeper(Sweeper):
         values = dict(item.lstrip("+").split("=", 1) for item in overrides if "=" in item)
         more = [f"{key}={values[key]}" for key in shown if key in values]
         name = naming.name_of(config, config.hydra.runtime.choices, more=more)
+        if Path(name).name != name:
+            raise UserError(f"run_name={name}: a job's directory in the sweep's has this name, choose one without /.")
         # Of the job's own choices: data=... may be a part of the directory's name.
         sweep_dir = Path(OmegaConf.select(config, "hydra.sweep.dir")).absolute()
         return self._finished(config, overrides, name=name, sweep_dir=sweep_dir)
