@@ -18,17 +18,8 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import (
-    auto_batch,
-    beginning,
-    curves,
-    provenance,
-    results,
-    run_places,
-    signals,
-    stopping,
-    tracking,
-    watchdog,
-)
+    auto_batch, beginning, curves, provenance, results, run_places, signals, stopping, tracking, watchdog,
+)  # fmt: skip
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
