@@ -18,7 +18,16 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import (
-    auto_batch, beginning, curves, provenance, results, run_places, signals, stopping, tracking, watchdog,
+    auto_batch,
+    beginning,
+    curves,
+    provenance,
+    results,
+    run_places,
+    signals,
+    stopping,
+    tracking,
+    watchdog,
 )  # fmt: skip
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
@@ -124,8 +133,7 @@ def run(
         raise
     except NotReproduced as end:
         rank_zero_only(print)(end)
-        score = None
-        done = True
+        score, done = None, True
     except signals.Stopped:
         stopping.end_processes(trainer)
         raise
