@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.scripts import ROOT, TINY, Done, start
 from tests.wandb_records import FOREIGN, own_place
 
 FolderMaker = Callable[..., Path]
+
+# Models and images are tiny: a second thread costs more than it brings, and the more the busier the machine is.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
