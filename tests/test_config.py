@@ -132,7 +132,18 @@ def test_eval_composes(overrides: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("upsample", "output_stride", "kernel_size"),
-    [("none", 8, 3), ("bilinear", 32, 3), ("fpn", 32, 3), ("jpu", 32, 1), ("jpu_x", 32, 1)],
+    [
+        ("none", 8, 3),
+        ("bilinear", 32, 3),
+        ("fpn", 32, 3),
+        ("jpu", 32, 1),
+        ("jpu_x", 32, 1),
+        ("bilinear_skip", 32, 1),
+        ("guided", 32, 3),
+        ("carafe", 32, 3),
+        ("sapa", 32, 3),
+        ("dysample", 32, 3),
+    ],
 )
 def test_neighbours_follow_the_upsampler(upsample: str, output_stride: int, kernel_size: int) -> None:
     config = composed("train", [f"upsample={upsample}", "backbone=resnet101", "head=encoding"])

@@ -164,7 +164,7 @@ def test_table_2_as_a_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "overrides", "sentence"),
     [
-        ("inference", ["task.models=all"], "task.models=all: give chosen or table2"),
+        ("inference", ["task.models=all"], "task.models=all: give chosen or table2 or upsamplers"),
         ("inference", ["task.image_size=[0,32]"], "task.image_size=[0, 32]: give 2 whole numbers above 0"),
         ("inference", ["task.arms=[fast]"], "task.arms: there is no arm 'fast': choose among plain"),
         ("training", ["task.parts=[all]"], "task.parts=['all']: choose among encoding"),
