@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from fastfcn.checkpoint import config_dir
 from fastfcn.config_types import check_types
 from fastfcn.errors import UserError
+from fastfcn.report.rows import UPSAMPLERS
 
 CONF = config_dir()
 #: What belongs to Hydra, or to one machine.
@@ -71,6 +72,12 @@ def targets(config: object) -> Iterator[Mapping[str, Any]]:
 
 def test_there_are_options() -> None:
     assert {"upsample=jpu", "backbone=timm", "debug=fast", "sweep=demo", "data=folder"} <= set(OPTIONS)
+
+
+def test_the_sweep_of_upsamplers_has_all_in_the_reports_order() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=["sweep=upsamplers"], return_hydra_config=True)
+    assert tuple(config.hydra.sweeper.params.upsample.split(",")) == UPSAMPLERS
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -133,7 +140,18 @@ def test_eval_composes(overrides: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("upsample", "output_stride", "kernel_size"),
-    [("none", 8, 3), ("bilinear", 32, 3), ("fpn", 32, 3), ("jpu", 32, 1), ("jpu_x", 32, 1)],
+    [
+        ("none", 8, 3),
+        ("bilinear", 32, 3),
+        ("fpn", 32, 3),
+        ("jpu", 32, 1),
+        ("jpu_x", 32, 1),
+        ("bilinear_skip", 32, 1),
+        ("guided", 32, 3),
+        ("carafe", 32, 3),
+        ("sapa", 32, 3),
+        ("dysample", 32, 3),
+    ],
 )
 def test_neighbours_follow_the_upsampler(upsample: str, output_stride: int, kernel_size: int) -> None:
     config = composed("train", [f"upsample={upsample}", "backbone=resnet101", "head=encoding"])

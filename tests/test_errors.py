@@ -53,7 +53,10 @@ def train(tmp_path: Path, data_dir: Path) -> Train:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["upsample=jpv"], ["upsample/jpv", "bilinear, fpn, jpu, jpu_x, none"]),
+        (
+            ["upsample=jpv"],
+            ["upsample/jpv", "bilinear, bilinear_skip, carafe, dysample, fpn, guided, jpu, jpu_x, none, sapa"],
+        ),
         (["head=foo"], ["head/foo", "aspp, encoding, fcn, psp"]),
         (["optim.lrr=1"], ["optim.lrr", "no such key"]),
         (["optimm=sgd"], ["optimm", "no such key"]),

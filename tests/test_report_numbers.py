@@ -277,6 +277,8 @@ def test_sentences_say_what_jpu_adds_and_costs() -> None:
     assert against_bilinear.endswith("×2.50 the latency.")
     assert "one seed" in seeds
     assert "`upsample=none` of the same head and backbone." in brackets(part)
+    _, against_its_cost, _ = findings(part_of([row("jpu", [0.4]), row("bilinear_skip", [0.3])]))
+    assert against_its_cost.startswith("`jpu` against `bilinear_skip`: pixAcc +0.00, mIoU +10.00")
 
 
 def test_sentences_keep_heads_apart_and_name_rows_of_one_seed() -> None:

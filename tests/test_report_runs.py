@@ -21,7 +21,8 @@ from tests.fake_runs import begin_run, run, write_run
 def test_rows_come_in_the_papers_order(tmp_path: Path) -> None:
     for index, (backbone, upsample, seed) in enumerate(
         [
-            ("resnet101", "none", 0), ("resnet50", "jpu_x", 0), ("resnet50", "mine", 0), ("resnet50", "jpu", 1),
+            ("resnet101", "none", 0), ("resnet50", "dysample", 0), ("resnet50", "jpu_x", 0), ("resnet50", "mine", 0),
+            ("resnet50", "jpu", 1),
             ("resnet50", "fpn", 0), ("resnet50", "none", 0), ("resnet50", "bilinear", 0), ("resnet50", "jpu", 0),
         ]
     ):  # fmt: skip
@@ -35,7 +36,8 @@ def test_rows_come_in_the_papers_order(tmp_path: Path) -> None:
     assert [(r.backbone, r.head, r.upsample, r.seeds) for r in section.rows] == [
         ("resnet50", "encoding", "none", [0]), ("resnet50", "encoding", "bilinear", [0]),
         ("resnet50", "encoding", "fpn", [0]), ("resnet50", "encoding", "jpu", [0, 1]),
-        ("resnet50", "encoding", "jpu_x", [0]), ("resnet50", "encoding", "mine", [0]),
+        ("resnet50", "encoding", "jpu_x", [0]), ("resnet50", "encoding", "dysample", [0]),
+        ("resnet50", "encoding", "mine", [0]),
         ("resnet50", "psp", "none", [0]), ("resnet101", "encoding", "none", [0]),
     ]  # fmt: skip
     assert "upsample=none" in section.rows[0].runs[0].overrides

@@ -25,6 +25,7 @@ from fastfcn.report.label_places import place
 from fastfcn.report.making import make
 from fastfcn.report.measuring import Plan
 from fastfcn.report.origin import origin
+from fastfcn.report.rows import UPSAMPLERS
 from tests import scripts
 from tests.fake_runs import begin_run, provenance, row, run, speed, write_run
 from tests.test_report_numbers import part_of
@@ -190,9 +191,10 @@ def test_latex_is_balanced_and_escaped(incomplete: Path, tmp_path: Path) -> None
     assert latex.escape(r"a_b & 50% #1 {x} ~^\ $") == (
         r"a\_b \& 50\% \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
     )
-    assert [latex.name(n) for n in ("resnet50s", "jpu_x", "convnext_tiny")] == [
+    assert [latex.name(n) for n in ("resnet50s", "jpu_x", "dysample", "convnext_tiny")] == [
         "ResNet-50s",
         r"JPU\_X",
+        "DySample",
         r"convnext\_tiny",
     ]
     write_run(tmp_path / "a", "jpu", data="my_data", backbone="timm", head="odd_head&co", optim__lr=0.1)
@@ -376,6 +378,8 @@ def test_scatter_plot_shows_each_row_and_the_paper(incomplete: Path, tmp_path: P
     for upsample in ("none", "bilinear", "fpn", "jpu"):
         colour = np.frombuffer(bytes.fromhex(scatter._COLOURS[upsample][1:]), np.uint8)
         assert (picture == colour).all(axis=-1).any(), upsample
+    assert tuple(scatter._COLOURS) == UPSAMPLERS
+    assert len({*scatter._COLOURS.values(), *scatter._MORE_COLOURS}) == len(UPSAMPLERS) + len(scatter._MORE_COLOURS)
     theirs = scatter.paper_points()
     assert len(theirs) == 8
     assert all(point.hollow for point in theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,13 @@ import torch
 from torch import nn
 
 import fastfcn
-from fastfcn.benchmarks import inference_arms, predictions, scaling, tables, targets
+from fastfcn.benchmarks import inference_arms, models_measured, predictions, scaling, tables, targets
 from fastfcn.benchmarks.arms import Arm, compare_values
 from fastfcn.benchmarks.bench import Bench
 from fastfcn.benchmarks.inference_arms import PLAIN, make_arms, rows
 from fastfcn.benchmarks.judging import Target
 from fastfcn.benchmarks.measuring import measure_arms
-from fastfcn.benchmarks.models_measured import Named, groups_of_table_2
+from fastfcn.benchmarks.models_measured import Named, groups_of_table_2, groups_of_upsamplers
 from fastfcn.benchmarks.protocol import HostClock, Plan
 from fastfcn.benchmarks.rates import Rates
 from fastfcn.benchmarks.table2 import table_2
@@ -30,6 +31,7 @@ from fastfcn.losses import SegmentationLoss
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.optim import SGDPoly
 from fastfcn.optimize import Optimize
+from fastfcn.report.rows import UPSAMPLERS
 from tests.scripts import Done, call, one_thread, start
 
 CPU = torch.device("cpu")
@@ -149,6 +151,23 @@ def test_targets_and_other_runtimes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_upsamplers_beside_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [named.upsample for named in groups_of_upsamplers((50, 101))[1]] == list(UPSAMPLERS)
+    with pytest.raises(UserError, match=r"task\.depths=\[18\]: choose among 50 and 101"):
+        groups_of_upsamplers((18,))
+    monkeypatch.setattr(models_measured, "UPSAMPLERS", ("fpn", "carafe"))
+    sizes = ("task.models=upsamplers", "task.depths=[50]", "task.image_size=[32,32]", "task.arms=[plain]")
+    bench_call("inference", tmp_path, *sizes).check()
+    fpn, carafe = read(tmp_path, "inference")["models"]
+    assert (fpn["upsample"], fpn["paper_fps"]) == ("fpn", 37.87)
+    assert (carafe["upsample"], carafe["paper_fps"], carafe["head"]) == ("carafe", None, "encoding")
+    assert carafe["arms"][0]["agreement"]["fine"]
+    text = (tmp_path / "inference.md").read_text()
+    assert "## The upsamplers, beside the paper's Table 2 where it has them" in text
+    assert re.search(r"\| resnet50s \| encoding \| carafe +\| +- \|", text)
+
+
+@pytest.mark.slow
 def test_table_2_as_a_process(tmp_path: Path) -> None:
     sizes = ("task.models=table2", "task.depths=[50]", "task.image_size=[32,32]", "task.arms=[plain]")
     start("benchmark.py", "task=inference", *TINY, f"out={tmp_path}", *sizes, cwd=tmp_path, timeout=600).check()
@@ -164,7 +183,7 @@ def test_table_2_as_a_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "overrides", "sentence"),
     [
-        ("inference", ["task.models=all"], "task.models=all: give chosen or table2"),
+        ("inference", ["task.models=all"], "task.models=all: give chosen or table2 or upsamplers"),
         ("inference", ["task.image_size=[0,32]"], "task.image_size=[0, 32]: give 2 whole numbers above 0"),
         ("inference", ["task.arms=[fast]"], "task.arms: there is no arm 'fast': choose among plain"),
         ("training", ["task.parts=[all]"], "task.parts=['all']: choose among encoding"),

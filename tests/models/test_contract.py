@@ -17,6 +17,8 @@ from fastfcn.losses import SegmentationLoss
 SIZE = (70, 89)
 UPSAMPLERS = sorted(path.stem for path in (config_dir() / "upsample").glob("*.yaml"))
 HEADS = sorted(path.stem for path in (config_dir() / "head").glob("*.yaml"))
+#: Of the upsamplers that came after the paper one backbone tells the channels' way: their frames are FPN's and JPU's.
+LATER = ("bilinear_skip", "carafe", "dysample", "guided", "sapa")
 BACKBONES = sorted(path.stem for path in (config_dir() / "backbone").glob("*.yaml"))
 
 
@@ -49,7 +51,10 @@ def test_every_upsampler_with_every_head(upsample: str, head: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backbone", "upsample"), list(product(BACKBONES, UPSAMPLERS)))
+@pytest.mark.parametrize(
+    ("backbone", "upsample"),
+    [pair for pair in product(BACKBONES, UPSAMPLERS) if pair[1] not in LATER or pair[0] == "timm"],
+)
 def test_every_backbone_with_every_upsampler(backbone: str, upsample: str) -> None:
     # timm's own name is a key of the group; this one is quick and can be dilated.
     overrides = ["backbone.name=resnet26d"] if backbone == "timm" else []

@@ -26,6 +26,8 @@ from tests import official
 # Neither side is a multiple of 32, or of 8.
 SIZE = (70, 89)
 UPSAMPLERS = sorted(path.stem for path in (config_dir() / "upsample").glob("*.yaml"))
+#: Of the upsamplers that came after the paper one head tells all: the switches look at the Encoding head alone.
+LATER = ("bilinear_skip", "carafe", "dysample", "guided", "sapa")
 HEADS = sorted(path.stem for path in (config_dir() / "head").glob("*.yaml"))
 
 #: All off: each switch is then tried alone.
@@ -46,7 +48,7 @@ OFF: dict[str, Any] = {
 def built(backbone: str, upsample: str, head: str, *overrides: str) -> FastFCN:
     """A network whose norms have statistics and affine parameters of their own."""
     torch.manual_seed(0)
-    if upsample.startswith("jpu"):
+    if upsample.startswith("jpu") or upsample == "bilinear_skip":
         overrides = (*overrides, "upsample.width=64")
     if head == "encoding":
         overrides = (*overrides, "head.width=64")
@@ -75,7 +77,9 @@ def check_same(model: FastFCN, image: Tensor, **switches: Any) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-@pytest.mark.parametrize(("upsample", "head"), list(product(UPSAMPLERS, HEADS)))
+@pytest.mark.parametrize(
+    ("upsample", "head"), [pair for pair in product(UPSAMPLERS, HEADS) if pair[0] not in LATER or pair[1] == "encoding"]
+)
 def test_every_upsampler_with_every_head(upsample: str, head: str) -> None:
     model = built("resnet18", upsample, head)
     image = torch.randn(2, 3, *SIZE)

@@ -1,4 +1,4 @@
-"""``task=inference``: what each switch buys one model, or Table 2's rows beside the paper's."""
+"""``task=inference``: what each switch buys one model, Table 2's rows beside the paper's, or all upsamplers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastfcn.benchmarks import figures, tables
 from fastfcn.benchmarks.bench import Bench, sizes_of
 from fastfcn.benchmarks.inference_arms import PLAIN, Row, make_arms, rows
 from fastfcn.benchmarks.measuring import Measured, not_measured
-from fastfcn.benchmarks.models_measured import Named, build, chosen, groups_of_table_2
+from fastfcn.benchmarks.models_measured import Named, build, chosen, groups_of_table_2, groups_of_upsamplers
 from fastfcn.benchmarks.rates import Rates
 from fastfcn.benchmarks.table2 import table_2
 from fastfcn.errors import UserError
 from fastfcn.summary import summarise
 
-#: Of Table 2's models: what the paper measured, the code without switches, and all switches of eager float32.
-TABLE_2_ARMS = (PLAIN, "as it is, channels_last", "+ onednn")
+#: Of several models: what the paper measured, the code without switches, and all switches of eager float32.
+SEVERAL_ARMS = (PLAIN, "as it is, channels_last", "+ onednn")
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     bench: Bench,
     image_size: Sequence[int] = (512, 512),
     batch: int = 1,
-    models: Literal["chosen", "table2"] = "chosen",
+    models: Literal["chosen", "table2", "upsamplers"] = "chosen",
     arms: Sequence[str] | None = None,
     depths: Sequence[int] = (50, 101),
 ) -> dict[str, Any]:
@@ -35,10 +35,10 @@ def run(
         image_size: (height, width) in pixels.
         batch: Images of a prediction.
         models: The chosen one by all arms; or the rows of the paper's Table 2, which are measured together where head
-            and depth are the same.
+            and depth are the same; or the Encoding head behind every upsampler, together where the depth is the same.
         arms: Names of the rows wanted, as the table has them; the plain one is always among them. None: all of them
-            for the chosen model, and plain and the fastest in eager float32 for Table 2.
-        depths: Of Table 2's backbones.
+            for the chosen model, and plain and the fastest in eager float32 for several.
+        depths: Of the backbones of several models, those of Table 2.
 
     Returns:
         What the JSON file holds.
@@ -48,11 +48,8 @@ def run(
     """
     height, width = sizes_of("image_size", image_size, 2)
     sizes_of("batch", [batch])
-    if models not in ("chosen", "table2"):
-        raise UserError(f"task.models={models}: choose chosen, or table2 for the rows of the paper's Table 2.")
-    table2 = models == "table2"
-    wanted = choose(rows(bench.device), TABLE_2_ARMS if arms is None and table2 else arms)
-    groups = groups_of_table_2(tuple(depths)) if table2 else [[chosen(bench)]]
+    wanted = choose(rows(bench.device), SEVERAL_ARMS if arms is None and models != "chosen" else arms)
+    groups = _groups(bench, models, tuple(depths))
     rates = bench.rates(row.precision for row in wanted)
     found: dict[Named, list[Measured]] = {}
     summaries = {}
@@ -78,18 +75,32 @@ def run(
     }
     where = f"{height} x {width} pixels, batch {batch}, {bench.num_classes} classes"
     text = [f"# Inference, {where}"]
-    if any(named.fps is not None for named in found):
+    if models == "upsamplers":
+        text += ["## The upsamplers, beside the paper's Table 2 where it has them", table_2(found, wanted)]
+    elif any(named.fps is not None for named in found):
         text += ["## Beside the paper's Table 2", table_2(found, wanted)]
     for named, measured in found.items():
         text += [
             f"## {named.label}",
-            tables.speeds(measured, reference=PLAIN, ladder=not table2 and arms is None),
+            tables.speeds(measured, reference=PLAIN, ladder=models == "chosen" and arms is None),
             tables.limits(measured),
         ]
     text += ["## Parameters and operations of one image", tables.parts(summaries), tables.how(bench, rates)]
     if bench.out is not None:
         figures.fps_and_miou(found, bench.out / "inference.png", below=f"{tables.device_name(bench)}, {where}")
     return bench.write("inference", record, "\n\n".join(text))
+
+
+def _groups(bench: Bench, models: str, depths: tuple[int, ...]) -> list[list[Named]]:
+    if models == "chosen":
+        return [[chosen(bench)]]
+    if models == "table2":
+        return groups_of_table_2(depths)
+    if models == "upsamplers":
+        return groups_of_upsamplers(depths)
+    raise UserError(
+        f"task.models={models}: choose chosen, table2 for the rows of the paper's Table 2, or upsamplers for all."
+    )
 
 
 def measure_group(

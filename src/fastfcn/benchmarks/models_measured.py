@@ -1,4 +1,4 @@
-"""Which models a task measures: the chosen one, or the rows of the paper's Table 2."""
+"""Which models a task measures: the chosen one, the rows of the paper's Table 2, or all upsamplers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fastfcn.benchmarks.bench import Bench
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.report import paper
+from fastfcn.report.rows import UPSAMPLERS
 
 
 class Named(NamedTuple):
@@ -51,8 +52,7 @@ def groups_of_table_2(depths: tuple[int, ...]) -> list[list[Named]]:
     Raises:
         UserError: A depth that the table has not.
     """
-    if not depths or not set(depths) <= {50, 101}:
-        raise UserError(f"task.depths={list(depths)}: choose among 50 and 101, the depths of Table 2.")
+    _need_depths(depths)
     groups: dict[tuple[int, str], list[Named]] = {}
     for depth, head, upsample in paper.TABLE_2:
         if depth in depths:
@@ -61,6 +61,21 @@ def groups_of_table_2(depths: tuple[int, ...]) -> list[list[Named]]:
         if head == "encoding":
             members.append(Named(f"resnet{depth}s", "jpu_x", head))
     return list(groups.values())
+
+
+def groups_of_upsamplers(depths: tuple[int, ...]) -> list[list[Named]]:
+    """Every upsampler of this project behind the Encoding head; models of one depth together, the dilated one first.
+
+    Raises:
+        UserError: A depth that Table 2 has not.
+    """
+    _need_depths(depths)
+    return [[Named(f"resnet{depth}s", upsample, "encoding") for upsample in UPSAMPLERS] for depth in depths]
+
+
+def _need_depths(depths: tuple[int, ...]) -> None:
+    if not depths or not set(depths) <= {50, 101}:
+        raise UserError(f"task.depths={list(depths)}: choose among 50 and 101, the depths of Table 2.")
 
 
 def build(bench: Bench, named: Named, *, num_classes: int | None = None) -> FastFCN:

@@ -98,10 +98,10 @@ def _best(part: Part, group: Sequence[int]) -> str:
 
 
 def _jpu(part: Part, group: Sequence[int]) -> list[str]:
-    """JPU against the dilated backbone that it replaces, and against the upsampling that learns nothing."""
+    """JPU against the dilated backbone that it replaces, upsampling that learns nothing, and one of its own cost."""
     sentences = []
     for index in (i for i in group if part.rows[i].upsample == "jpu"):
-        for rival in (i for i in group if part.rows[i].upsample in ("none", "bilinear")):
+        for rival in (i for i in group if part.rows[i].upsample in ("none", "bilinear", "bilinear_skip")):
             gains = [
                 f"{heading} {tables.points(found.estimate.mean)}"
                 for name, heading in tables.METRICS.items()

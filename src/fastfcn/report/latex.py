@@ -17,7 +17,9 @@ _SPECIAL = {
 }  # fmt: skip
 
 _NAMES = {"encoding": "Encoding", "aspp": "ASPP", "psp": "PSP", "fcn": "FCN", "none": "None", "bilinear": "Bilinear"}
-_NAMES |= {"fpn": "FPN", "jpu": "JPU", "jpu_x": "JPU_X", "pascal_context": "Pascal Context", "ade20k": "ADE20K"}
+_NAMES |= {"fpn": "FPN", "jpu": "JPU", "jpu_x": "JPU_X", "bilinear_skip": "Bilinear + skip", "guided": "Guided filter"}
+_NAMES |= {"carafe": "CARAFE", "sapa": "SAPA", "dysample": "DySample"}
+_NAMES |= {"pascal_context": "Pascal Context", "ade20k": "ADE20K"}
 
 
 def tables(report: Report) -> str:

@@ -12,7 +12,9 @@ from fastfcn.report.estimates import Estimate, estimate
 from fastfcn.report.runs import Run
 
 #: Table 1 of the paper, then what came later; anything else follows in the order of the alphabet.
-UPSAMPLERS = ("none", "bilinear", "fpn", "jpu", "jpu_x")
+UPSAMPLERS = (
+    "none", "bilinear", "fpn", "jpu", "jpu_x", "bilinear_skip", "guided", "carafe", "sapa", "dysample",
+)  # fmt: skip
 HEADS = ("encoding", "aspp", "psp", "fcn")
 DATA = ("pascal_context", "ade20k")
 

@@ -16,9 +16,16 @@ from fastfcn.report.label_places import place
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Okabe and Ito's colours, which colour-blind readers tell apart; others go round the rest.
+#: Okabe and Ito's colours, then Tol's, which colour-blind readers tell apart; others go round the rest.
 _COLOURS = {"none": "#000000", "bilinear": "#E69F00", "fpn": "#56B4E9", "jpu": "#D55E00", "jpu_x": "#009E73"}
-_MORE_COLOURS = ("#CC79A7", "#0072B2", "#999999")
+_COLOURS |= {
+    "bilinear_skip": "#CC79A7",
+    "guided": "#999999",
+    "carafe": "#0072B2",
+    "sapa": "#882255",
+    "dysample": "#DDCC77",
+}
+_MORE_COLOURS = ("#44AA99", "#AA4499", "#661100")
 _MARKS = {"encoding": "o", "aspp": "s", "psp": "^", "fcn": "D"}
 _MORE_MARKS = ("v", "P", "X")
 
