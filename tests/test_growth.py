@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import mmap
 import multiprocessing
 import random
 import sys
@@ -41,10 +42,11 @@ def test_what_a_training_takes_is_read(tmp_path: Path) -> None:
 
     class Leak(pl.Callback):
         def __init__(self) -> None:
-            self.kept: list[bytes] = []
+            self.kept: list[mmap.mmap] = []
 
         def on_train_batch_start(self, *_: Any) -> None:
-            self.kept.append(b"x" * 2**22)
+            self.kept.append(mmap.mmap(-1, 2**22))  # past the heap, in which there may be room from before
+            self.kept[-1].write(b"x" * 2**22)
 
     path = tmp_path / "memory.csv"
     trainer(tmp_path, Leak(), growth.Readings(path=str(path), every=1), max_epochs=5).fit(Module(), loader())
