@@ -12,7 +12,7 @@ from fastfcn.errors import UserError
 from fastfcn.official import read_official, to_official
 from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
 from fastfcn.plain_files import ORIGINAL_KEY
-from fastfcn.whole_files import replacing
+from fastfcn.whole_files import check_folder, replacing
 
 #: What a file can become, and the end of its name.
 SUFFIXES = {"ckpt": ".ckpt", "official": ".pth.tar"}
@@ -49,9 +49,13 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
     target = Path(out).expanduser() if out else path.with_name(bare + SUFFIXES[to])
     if target.exists():
         raise UserError(f"{target} is there already: delete it, or choose another name by out=...")
+    check_folder(target.parent, key="out")
     content = _as_ckpt(path) if to == "ckpt" else _as_official(path)
-    with replacing(target) as unfinished:
-        torch.save(content, unfinished)
+    try:
+        with replacing(target) as unfinished:
+            torch.save(content, unfinished)
+    except (OSError, RuntimeError) as error:  # the latter is what torch makes of a disk without room
+        raise UserError(f"{target} could not be written ({error}): see that there is room for it.") from error
     print(f"written: {target}")
     return target
 

@@ -14,7 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fastfcn import signals, status
+from fastfcn import cli, signals, status
+from fastfcn.refused import clear_away
 from fastfcn.sweeps import devices, process
 
 Main = Callable[[DictConfig], Any]
@@ -46,6 +47,10 @@ def job(script: str) -> Callable[[Main], Main]:
                     return function(cfg)
             except signals.Stopped as stopped:
                 sys.exit(stopped.code)
+            except SystemExit as end:
+                if end.code == cli.USAGE:
+                    clear_away(run_dir)
+                raise
             except status.Pruned as stopped:
                 if status.first_process():
                     print(f"pruned: {stopped}", flush=True)
