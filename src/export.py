@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,7 +14,10 @@ from fastfcn import cli
 @cli.one_sentence
 def main(cfg: DictConfig) -> None:
     """Write a checkpoint in the other form."""
-    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+    from fastfcn.config_types import check_types
+
+    check_types(config)
     from fastfcn.conversion import convert
 
     convert(ckpt_path=cfg.ckpt_path, official=cfg.official, to=cfg.to, out=cfg.out)

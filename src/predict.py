@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -26,6 +25,7 @@ def main(cfg: DictConfig) -> None:
 
     check_types(config)
     paths, trusted, device = list(cfg.checkpoints), list(cfg.trusted), device_of(cfg.device)
+    names, figure = evaluation.headings(paths, config["names"]), gallery.check_path(cfg.figure)
     read = [evaluation.read_any(path) for path in paths]
     chosen = instantiate(cfg.data) if "_target_" in cfg.data else None
     datamodule = chosen or datamodule_from_checkpoint(read[0], split=cfg.data.split, trusted=trusted)
@@ -37,10 +37,10 @@ def main(cfg: DictConfig) -> None:
     models = [model_from_checkpoint(checkpoint, trusted=trusted).to(device) for checkpoint in read]
     models = models if optimize is None else [optimize(model) for model in models]
     gallery.draw(
-        dict(zip(evaluation.headings(paths, config["names"]), models, strict=True)),
+        dict(zip(names, models, strict=True)),
         map(normalise, datamodule.eval_dataloader()),
         facts=datamodule.facts,
-        path=Path(cfg.figure),
+        path=figure,
         errors=cfg.errors,
         inference=inference,
         device=device,

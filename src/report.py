@@ -28,6 +28,8 @@ def main(cfg: DictConfig) -> None:
     training.quiet_lightning()
     if cfg.out is None and not isinstance(cfg.runs, str):
         raise UserError("runs is not one directory: say where the report goes, e.g. out=outputs/report.")
+    if isinstance(cfg.figure, str):
+        raise UserError(f"figure={cfg.figure}: give figure=null for none, or figure.images=... of the picture.")
     plan = Plan(
         latency=None if cfg.latency is None else LatencyPlan(**config["latency"]),
         figure=None if cfg.figure is None else FigurePlan(**config["figure"]),

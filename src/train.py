@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,6 @@ def main(cfg: DictConfig) -> float | None:
     # Imports of seconds come after the configuration has composed: --help and a typo answer at once.
     import pytorch_lightning as pl
     from hydra.utils import instantiate
-    from pytorch_lightning.utilities import rank_zero_only
 
     from fastfcn import beginning, evaluation, provenance, training
     from fastfcn.config_types import check_types
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> float | None:
     check_types(config)
     beginning.check(resume=cfg.resume, init_from=cfg.init_from, fine_tune=cfg.fine_tune)
     run_dir, overrides = Path(cfg.paths.run_dir), list(HydraConfig.get().overrides.task)
-    rank_zero_only(provenance.write)(run_dir, config_yaml=OmegaConf.to_yaml(config), overrides=overrides)
+    record = partial(provenance.write, run_dir, config_yaml=OmegaConf.to_yaml(config), overrides=overrides)
     training.quiet_lightning()
     datamodule = instantiate(cfg.data)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> float | None:
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, logger=loggers, callbacks=list(instantiate(cfg.callbacks).values()))
     return training.run(
-        trainer, module, datamodule, run_dir=run_dir, config=config, choices=choices, resume=cfg.resume,
+        trainer, module, datamodule, run_dir=run_dir, config=config, choices=choices, record=record, resume=cfg.resume,
         init_from=cfg.init_from, fit=cfg.fit, test=cfg.test, speed=instantiate(cfg.get("speed")),
     )  # fmt: skip
 

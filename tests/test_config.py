@@ -231,7 +231,7 @@ def test_without_callbacks_nothing_is_saved() -> None:
 
 
 def test_a_flag_is_no_number_and_nested_keys_of_the_report_are_checked() -> None:
-    with pytest.raises(UserError, match="seed=True: give a whole number"):
+    with pytest.raises(UserError, match="seed=true: give a whole number"):
         check_types({"seed": True})
     with pytest.raises(UserError, match=r"latency\.warmup=abc: give a whole number"):
         check_types({"latency": {"warmup": "abc"}})

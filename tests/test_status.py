@@ -62,7 +62,7 @@ def from_a_signal() -> SystemExit:
     ("error", "state", "reason"),
     [
         (None, "done", None),
-        (RuntimeError("out of\n memory"), "failed", "RuntimeError: out of memory"),
+        (RuntimeError("a\n fault"), "failed", "RuntimeError: a fault"),
         (from_a_mistake(), "failed", "optim.lr=-1: choose a positive learning rate."),
         (KeyboardInterrupt(), "interrupted", None),
         (SystemExit(130), "interrupted", None),

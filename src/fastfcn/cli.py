@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from fastfcn import incident, launch, signals
+from fastfcn import circumstances, incident, launch, signals
 from fastfcn.errors import UserError
 
 #: Set in the environment, and so in the processes that DDP starts, while mistakes are told in one sentence.
@@ -40,7 +44,23 @@ def run(main: Callable[[], object]) -> None:
     if sweeps and not any(item in _MODES or item.startswith("hydra.mode=") for item in arguments):
         # The sweep's file says so too; but where something else is wrong, Hydra would complain of commas instead.
         sys.argv.append("--multirun")
-    (main if plain else one_sentence(main))()
+    with contextlib.nullcontext() if plain else _no_usage():
+        (main if plain else one_sentence(main))()
+
+
+@contextlib.contextmanager
+def _no_usage() -> Iterator[None]:
+    """Have argparse, by which Hydra reads its own flags, tell a mistake as all others are told."""
+
+    def error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+        raise UserError(f"{message}: --help lists the flags; everything else is given as key=value.")
+
+    theirs = argparse.ArgumentParser.error
+    argparse.ArgumentParser.error = error  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.error = theirs  # type: ignore[method-assign]
 
 
 def one_sentence(function: Callable[P, T]) -> Callable[P, T]:
@@ -70,23 +90,44 @@ def one_sentence(function: Callable[P, T]) -> Callable[P, T]:
             sys.stdout.flush()
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
+            _leave_nothing(*args)
             mistake = next((link for link in _chain(error) if isinstance(link, UserError)), None)
             sys.exit((mistake or UserError).exit_code)
 
     return wrapper
 
 
+def _leave_nothing(config: Any = None, *_: object) -> None:
+    """Clear away the run directory that Hydra has made for a script that was refused before it left anything there.
+
+    A run that keeps a status does so itself, when the status is written (`job` of the sweeper).
+    """
+    paths = getattr(config, "paths", None)
+    if paths is not None and isinstance(paths.get("run_dir"), str):
+        from fastfcn import refused  # it reads the status, which reads this
+
+        refused.clear_away(Path(paths.run_dir), with_status=False)
+
+
 def explain(error: BaseException) -> str | None:
     """The sentence for a user's mistake; None for a fault of the program.
 
     A mistake is a UserError anywhere in the chain, or an error of Hydra or OmegaConf about the configuration: a group's
-    option that does not exist, a key that does not exist, a value of the wrong type.
+    option that does not exist, a key that does not exist, a value of the wrong type. What the machine refuses, or
+    Lightning before it has begun, is told so too.
     """
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, UserError):
             return " ".join(str(link).split())
     for link in chain:
+        if (sentence := circumstances.told(link)) is not None:
+            return sentence
+    for link in chain:
+        if type(link).__name__ == "MisconfigurationException":
+            return f"{_first_line(link)}: correct the options of trainer and callbacks."
+        if "Config group override must be" in str(link):
+            return _no_option()
         if type(link).__module__.split(".")[0] not in ("hydra", "omegaconf"):
             continue
         if type(link).__name__ == "InstantiationException" and link.__cause__ is not None:
@@ -107,12 +148,28 @@ def _first_line(error: BaseException) -> str:
 
 
 def _instantiation(error: BaseException, cause: BaseException) -> str:
-    """What a target refused, with a remedy: a library's words name no key of ours."""
-    target = str(error).splitlines()[0].partition("'")[2].rstrip("':")
-    remedy = "HYDRA_FULL_ERROR=1 shows where"
+    """What a target refused, with its key and a remedy: a library's words name no key of ours."""
+    lines = str(error).splitlines()
+    target = next((name for name in lines[0].split("'")[1:2]), "")
+    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), "") or target
+    if isinstance(cause, ImportError | AttributeError) and "locat" in lines[0]:
+        return f"{key}: there is no {target}; correct the name, or install the package that has it."
+    remedy = f"correct {key}; HYDRA_FULL_ERROR=1 shows where"
     if target.endswith(".Trainer"):
         remedy = "correct the trainer's options, or choose trainer=default, which takes what the machine has"
-    return f"{_first_line(cause)} (in {target}): {remedy}."
+    return f"{key}: {_told(cause)} (in {target}): {remedy}."
+
+
+def _no_option() -> str:
+    """A group that was given a number or null, which Hydra tells without its name."""
+    given = [item for item in sys.argv[1:] if re.fullmatch(r"[\w/@]*=(null|true|false|[-+.\d]*)", item)]
+    return f"{' '.join(given)}: a group takes the name of one of its options, which --help lists; ~group leaves it out."
+
+
+def _told(error: BaseException) -> str:
+    """A library's message in a line; the first line alone may only announce what follows."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:300].rstrip(".!:") if lines else type(error).__name__
 
 
 def _configuration(chain: list[BaseException]) -> str:
@@ -130,8 +187,10 @@ def _configuration(chain: list[BaseException]) -> str:
         if line.startswith("Available options"):
             continue
         options.append(line)
-    if options and ("Could not find" in text or "You must specify" in text):
-        return f"{text}: choose one of {', '.join(options)}."
+    if "Could not find" in text or "Could not load" in text or "You must specify" in text:
+        return f"{text}: choose one of {', '.join(options) or 'those that --help lists'}."
     if "is not in struct" in str(chain[0]) or any("is not in struct" in str(link) for link in chain):
         return f"{text}: there is no such key; `--cfg job` prints the whole configuration."
-    return " ".join([text, *options]) + "."
+    key = next((line.partition(":")[2].strip() for line in lines if line.startswith("full_key:")), "")
+    told = " ".join([text, *options]).rstrip(".")
+    return f"{key and f'{key}: '}{told}: correct it on the command line; `--cfg job` prints the whole configuration."

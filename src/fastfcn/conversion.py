@@ -13,7 +13,7 @@ from fastfcn.errors import UserError
 from fastfcn.official import read_official, to_official
 from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
 from fastfcn.plain_files import ORIGINAL_KEY
-from fastfcn.whole_files import replacing
+from fastfcn.whole_files import check_folder, replacing
 
 #: What a file can become, and the end of its name.
 SUFFIXES = {"ckpt": ".ckpt", "official": ".pth.tar", "safetensors": weights_file.SUFFIX}
@@ -55,12 +55,17 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
         raise UserError(f"out={out}: a file of safetensors is known by its name, let it end in {weights_file.SUFFIX}.")
     if target.exists():
         raise UserError(f"{target} is there already: delete it, or choose another name by out=...")
+    check_folder(target.parent, key="out")
     checkpoint = read_checkpoint(path) if official is None else read_official(path)
-    with replacing(target) as unfinished:
-        if to == "safetensors":
-            weights_file.write(unfinished, checkpoint.weights, _about(checkpoint))
-        else:
-            torch.save(_as_ckpt(checkpoint) if to == "ckpt" else _as_official(checkpoint, path), unfinished)
+    content = {} if to == "safetensors" else _as_ckpt(checkpoint) if to == "ckpt" else _as_official(checkpoint, path)
+    try:
+        with replacing(target) as unfinished:
+            if to == "safetensors":
+                weights_file.write(unfinished, checkpoint.weights, _about(checkpoint))
+            else:
+                torch.save(content, unfinished)
+    except (OSError, RuntimeError) as error:  # the latter is what torch makes of a disk without room
+        raise UserError(f"{target} could not be written ({error}): see that there is room for it.") from error
     print(f"written: {target}")
     return target
 

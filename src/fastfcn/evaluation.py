@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import auto_batch, evaluation_report, results
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
@@ -144,6 +145,7 @@ def run(
     *,
     run_dir: str | Path,
     source: str | Path,
+    record: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the DataModule's `eval_split`, print the table, write ``results.json`` and the report.
 
@@ -153,8 +155,11 @@ def run(
         datamodule: the data.
         run_dir: where the figures are kept.
         source: the checkpoint's path, kept beside the figures.
+        record: called by the first process when nothing is left that could refuse the evaluation.
     """
     settle_deterministic()
+    if record is not None:
+        rank_zero_only(record)()
     split = datamodule.eval_split
     counting = CountImages(module.facts.num_classes)
     extremes = KeepExtremes(Path(run_dir), module.facts)

@@ -20,6 +20,7 @@ from fastfcn.metrics import confusion, scores
 from fastfcn.pictures import Example, denormalise, figure_rows, save_figure, save_png
 from fastfcn.report.figure import hard_pixels
 from fastfcn.types import IGNORE_INDEX, STAND_IN, Batch, DataFacts
+from fastfcn.whole_files import check_folder
 
 #: Which images are drawn: those of which the models' errors differ most, or that the first model does worst or best on.
 Pick = Literal["differ", "worst", "best"]
@@ -110,6 +111,19 @@ class KeepExtremes(pl.Callback):
 def _example(image: Tensor, mask: Tensor, predictions: Sequence[Tensor]) -> Example:
     masks = tuple(prediction.cpu().numpy().astype(np.int16) for prediction in predictions)
     return Example(denormalise(image), mask.cpu().numpy().astype(np.int16), masks)
+
+
+def check_path(figure: str) -> Path:
+    """The path of a picture that is to be drawn.
+
+    Raises:
+        UserError: It is no name of a PNG, or its folder cannot be written to; told before the models work for it.
+    """
+    path = Path(figure).expanduser()
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(f"figure={figure}: name a file that ends in .png.")
+    check_folder(path.parent, key="figure")
+    return path
 
 
 def rows_of(

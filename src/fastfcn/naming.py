@@ -29,7 +29,7 @@ def run_name(
         timm_name: of the model where the backbone is timm's.
         more: what else distinguishes it, ``key=value`` each.
     """
-    backbone = timm_name if choices["backbone"] == "timm" and timm_name else choices["backbone"]
+    backbone = str(timm_name) if choices["backbone"] == "timm" and timm_name else choices["backbone"]
     parts = [choices["head"], choices["upsample"], short(backbone), f"os{output_stride}", f"s{seed}", *more]
     return "-".join(re.sub(r"[^\w.=+-]+", "_", part).strip("_") for part in parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
 
@@ -21,7 +22,7 @@ from fastfcn.evaluation import settle_deterministic
 from fastfcn.module import SegmentationModule
 from fastfcn.png_files import PngWriter
 from fastfcn.types import Batch
-from fastfcn.whole_files import replacing
+from fastfcn.whole_files import check_folder, replacing
 
 #: What is added to a class id: the server's 0 stands for "other", as in the masks of the data set.
 OFFSET = 1
@@ -31,7 +32,12 @@ TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 def write(
-    trainer: pl.Trainer, module: SegmentationModule, datamodule: SegmentationDataModule, *, folder: str | Path
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    datamodule: SegmentationDataModule,
+    *,
+    folder: str | Path,
+    record: Callable[[], object] | None = None,
 ) -> Path | None:
     """Predict every image of the DataModule's `eval_split` at its own size; write, check and zip the predictions.
 
@@ -43,6 +49,7 @@ def write(
         module: With a trained model.
         datamodule: The data; masks are not needed.
         folder: Where `<image name>.png` go, 8-bit grey of class + 1; the zip is `<folder>.zip`.
+        record: Called by the first process when nothing is left that could refuse the evaluation.
 
     Returns:
         The zip's path; None in all processes but the first.
@@ -60,6 +67,10 @@ def write(
     if module.facts.num_classes + OFFSET > 256:
         raise UserError(f"submission={folder}: {module.facts.num_classes} classes do not fit into 8 bits.")
     settle_deterministic()
+    if trainer.is_global_zero:
+        check_folder(folder.parent, key="submission")
+    if record is not None:
+        rank_zero_only(record)()
     with PngWriter() as writer:
         trainer.callbacks.append(PredictionWriter(unfinished, writer))  # type: ignore[attr-defined]
         trainer.predict(module, datamodule=datamodule, return_predictions=False)

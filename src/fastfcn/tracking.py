@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
@@ -38,11 +39,20 @@ class RunCSVLogger(CSVLogger):
     """
 
     def __init__(self, save_dir: str) -> None:
-        self._before = _keep_old_metrics(Path(save_dir))
+        self._before: Path | None = None
         # It warns of the deletion wherever the directory holds anything at all, which a run directory always does.
         warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
         super().__init__(save_dir, name="", version="")
         self._rows = 0
+
+    @property
+    @override
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """Lightning's writer. The file of a run before is put aside here, and not by a run that is refused."""
+        if self._experiment is None:
+            self._before = _keep_old_metrics(Path(self.log_dir))
+        return super().experiment
 
     @override
     @rank_zero_only
@@ -64,13 +74,13 @@ class RunCSVLogger(CSVLogger):
             rows: How many rows there were.
             row: One more, which was logged right after.
         """
+        writer = self.experiment
         if self._before is None or not checkpoint.resolve().is_relative_to(Path(self.log_dir).resolve()):
             return
         with self._before.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             kept: list[Mapping[str, Any]] = [*islice(reader, rows), *([row] if row is not None else [])]
             names = sorted({*(reader.fieldnames or ()), *(row or ())})
-        writer = self.experiment
         with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
             whole = csv.DictWriter(file, fieldnames=names)
             whole.writeheader()

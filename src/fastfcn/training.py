@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
@@ -21,6 +19,7 @@ from fastfcn import (
     auto_batch,
     beginning,
     curves,
+    preconditions,
     provenance,
     results,
     run_places,
@@ -31,7 +30,6 @@ from fastfcn import (
 )  # fmt: skip
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
-from fastfcn.errors import UserError
 from fastfcn.evaluation import open_split, settle_deterministic
 from fastfcn.module import SegmentationModule
 from fastfcn.non_finite import StopOnNonFinite
@@ -61,6 +59,7 @@ def run(
     run_dir: str | Path,
     config: dict[str, Any],
     choices: Mapping[str, str],
+    record: Callable[[], object] | None = None,
     resume: str | None = None,
     init_from: str | None = None,
     fit: bool = True,
@@ -76,6 +75,7 @@ def run(
         run_dir: where results are kept.
         config: the resolved configuration, for the loggers.
         choices: the options that name the run: head, upsample, backbone, data.
+        record: called by the first process when nothing is left that could refuse the run.
         resume: a checkpoint to go on from; ``auto`` is the newest of the run directory, if there is one.
         init_from: a checkpoint whose weights the training begins with; nothing else of it counts.
         fit: train; else nothing is trained.
@@ -91,8 +91,8 @@ def run(
     """
     run_places.check(config, Path(run_dir))
     settle_deterministic()
-    _check_processes(trainer, datamodule)
     watchdog.align(trainer)
+    preconditions.check(trainer, datamodule, fit=fit)
     trainer._signal_connector = _NoSignals(trainer)
     # A split that is not there shows now, and not after the training.
     for split in (datamodule.train_split, "val"):
@@ -100,6 +100,8 @@ def run(
     if test:
         open_split(datamodule)
     resume = beginning.choose(trainer, module, run_dir=Path(run_dir), resume=resume, init_from=init_from)
+    if record is not None:
+        rank_zero_only(record)()
     _forget_results(Path(run_dir))
     done = False
     try:
@@ -147,26 +149,6 @@ class _NoSignals(_SignalConnector):
 
     def register_signal_handlers(self) -> None:
         """Register none."""
-
-
-def _check_processes(trainer: pl.Trainer, datamodule: SegmentationDataModule) -> None:
-    """Refuse before any process starts what would fail in each of them."""
-    count = trainer.world_size
-    if count == 1:
-        return
-    devices, batch_size, cores = trainer.num_devices, datamodule.batch_size, os.cpu_count() or 1
-    if isinstance(trainer.accelerator, CPUAccelerator) and devices > cores:
-        raise UserError(f"trainer.devices={devices}: this machine has {cores} cores, choose at most as many processes.")
-    if getattr(trainer.strategy, "_layer_sync", None) is None:
-        raise UserError(
-            f"trainer.devices={devices} would leave each process a BatchNorm of its own: choose trainer=ddp, which "
-            "synchronises it."
-        )
-    if batch_size % count:
-        raise UserError(
-            f"data.batch_size={batch_size} is the batch over all processes and does not divide among {count} of them: "
-            f"choose a multiple of {count}."
-        )
 
 
 def _best_checkpoint(trainer: pl.Trainer) -> tuple[str | None, float | None]:

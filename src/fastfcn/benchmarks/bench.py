@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from fastfcn.benchmarks.protocol import Clock, Plan, clock_of
 from fastfcn.benchmarks.rates import Rates, measure_rates, tf32
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
-from fastfcn.whole_files import write_text
+from fastfcn.whole_files import check_folder, write_text
 
 #: Seconds that a rate is measured, where the plan gives more.
 _RATE_SECONDS = 3.0
@@ -74,9 +73,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         if self.out is not None:
-            existing = next(folder for folder in (self.out, *self.out.absolute().parents) if folder.exists())
-            if not existing.is_dir() or not os.access(existing, os.W_OK):
-                raise UserError(f"out={self.out} cannot be written to: choose another folder.")
+            check_folder(self.out, key="out")
 
     def model(self, *, num_classes: int | None = None, **names: str) -> FastFCN:
         """A model in evaluation mode on the device: the chosen one, or the one that the three names describe."""

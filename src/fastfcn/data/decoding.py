@@ -56,6 +56,11 @@ def opened(data: bytes, path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
+def fits(height: int, width: int) -> bool:
+    """Whether an image has no more pixels than Pillow opens, 179 million: a small file can hold more than memory."""
+    return Image.MAX_IMAGE_PIXELS is None or height * width <= 2 * Image.MAX_IMAGE_PIXELS
+
+
 def read_image(path: Path, *, exif: bool, enough: Enough = whole) -> tuple[UInt8Array, tuple[int, int]]:
     """Read an image of any format as 8-bit RGB.
 
@@ -78,8 +83,7 @@ def read_image(path: Path, *, exif: bool, enough: Enough = whole) -> tuple[UInt8
     if data.startswith(b"\xff\xd8") and not (exif and is_turned(data)):
         try:
             height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
-            # Of more pixels than Pillow takes for an attack, it shall say so itself.
-            if colors in ("YCbCr", "Gray") and height * width <= (Image.MAX_IMAGE_PIXELS or height * width):
+            if colors in ("YCbCr", "Gray") and fits(height, width):  # else Pillow refuses it, and says so
                 least_height, least_width = enough(height, width)
                 image: UInt8Array = simplejpeg.decode_jpeg(
                     data, min_height=least_height, min_width=least_width, min_factor=2
@@ -168,7 +172,7 @@ def plain_png(data: bytes) -> UInt8Array | None:
     if not data.startswith(PNG) or len(data) < 33:
         return None
     width, height, depth, color, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    if depth != 8 or color not in (0, 3) or interlace:
+    if depth != 8 or color not in (0, 3) or interlace or not fits(height, width):
         return None
     chunks = list(_chunks(data))
     if not chunks or chunks[-1][0] != b"IEND" or chunks[-1][2] + 4 != len(data):

@@ -55,8 +55,10 @@ def check(
         Whether training can start: nothing was found that is an error.
 
     Raises:
-        UserError: The folder cannot be written to.
+        UserError: The folder cannot be written to, or there is no split to inspect.
     """
+    if not splits:
+        raise UserError("prepare.splits=[]: name at least one split.")
     with _writing(out):  # now, and not after minutes of reading
         out.mkdir(parents=True, exist_ok=True)
     findings: list[Finding] = []

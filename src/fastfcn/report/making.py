@@ -17,7 +17,7 @@ from fastfcn.report.measuring import Plan, measure
 from fastfcn.report.origin import device_name
 from fastfcn.report.rows import Section, arrange, labels, references, run_labels
 from fastfcn.report.speed import comparable, of_costs, told_by_runs
-from fastfcn.whole_files import write_text
+from fastfcn.whole_files import check_folder, write_text
 
 REPORT_FILE = "report.md"
 RUNS_FILE = "report.csv"
@@ -51,6 +51,7 @@ def make(gathered: Gathered, *, out: str | Path, plan: Plan | None = None) -> Pa
             "leave data out, or name runs of one."
         )
     out = Path(out)
+    check_folder(out, key="out")
     out.mkdir(parents=True, exist_ok=True)
     parts = []
     for index, section in enumerate(sections):

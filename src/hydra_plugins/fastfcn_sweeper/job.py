@@ -15,6 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fastfcn import signals, status
+from fastfcn.errors import UserError
+from fastfcn.refused import clear_away
 from fastfcn.sweeps import devices, process
 
 Main = Callable[[DictConfig], Any]
@@ -46,6 +48,10 @@ def job(script: str) -> Callable[[Main], Main]:
                     return function(cfg)
             except signals.Stopped as stopped:
                 sys.exit(stopped.code)
+            except SystemExit as end:
+                if end.code == UserError.exit_code:
+                    clear_away(run_dir)
+                raise
             except status.Pruned as stopped:
                 if status.first_process():
                     print(f"pruned: {stopped}", flush=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fastfcn.errors import UserError
 from fastfcn.models.layers import ChannelDropout, classifier, conv_bn_relu
 from fastfcn.types import HeadOutput, Pyramid
 
@@ -48,6 +49,8 @@ class ASPPHead(nn.Module):
         width: int | None = None,
     ) -> None:
         super().__init__()
+        if not rates:
+            raise UserError("head.rates=[]: give at least one dilation.")
         channels = in_channels[-1]
         width = width or channels // 8
         self.branches = nn.ModuleList(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fastfcn.errors import UserError
 from fastfcn.models.heads.encoding_sum import EncodingSum
 from fastfcn.models.layers import classifier, conv_bn_relu, full_precision
 from fastfcn.types import HeadOutput, Pyramid
@@ -99,6 +100,10 @@ class EncodingHead(nn.Module):
         presence: bool = True,
     ) -> None:
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise UserError(
+                f"head_kernel_size={kernel_size}: choose an odd one, which has a centre; 1 behind JPU, 3 else."
+            )
         self.squeeze = conv_bn_relu(in_channels[-1], width, kernel_size)
         self.context = ContextEncoding(width, num_classes, num_codewords=num_codewords, presence=presence)
         self.classify = classifier(width, num_classes)

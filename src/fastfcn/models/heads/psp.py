@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastfcn.errors import UserError
 from fastfcn.models.layers import classifier, conv_bn_relu, resize
 from fastfcn.types import HeadOutput, Pyramid
 
@@ -23,6 +24,8 @@ class PSPHead(nn.Module):
 
     def __init__(self, in_channels: Sequence[int], num_classes: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()
+        if not bins:
+            raise UserError("head.bins=[]: give at least one grid's side.")
         channels = in_channels[-1]
         width = channels // 4
         self.bins = tuple(bins)

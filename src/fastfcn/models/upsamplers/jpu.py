@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from fastfcn.errors import UserError
 from fastfcn.models.layers import SeparableConv, conv_bn_relu, resize
 from fastfcn.models.upsamplers.base import Upsampler
 from fastfcn.types import Pyramid
@@ -26,6 +27,8 @@ class JPU(Upsampler):
         self, in_channels: Sequence[int], *, width: int = 512, dilations: Sequence[int] = (1, 2, 4, 8)
     ) -> None:
         super().__init__()
+        if not dilations:
+            raise UserError("upsample.dilations=[]: give at least one dilation.")
         c2, c3, c4, c5 = in_channels
         self.embed3 = conv_bn_relu(c3, width, 3)
         self.embed4 = conv_bn_relu(c4, width, 3)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fastfcn.errors import UserError
 from fastfcn.models.layers import SeparableConv, conv_bn_relu, resize
 from fastfcn.models.upsamplers.base import Upsampler
 from fastfcn.types import Pyramid
@@ -58,6 +59,8 @@ class JPUX(Upsampler):
 
     def __init__(self, in_channels: Sequence[int], *, width: int = 512, dilations: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
+        if not dilations:
+            raise UserError("upsample.dilations=[]: give at least one dilation.")
         c2, c3, c4, c5 = in_channels
         self.upsample4 = JointUpsampling(c4, c3, width=width // 2, dilations=dilations)
         self.upsample5 = JointUpsampling(
