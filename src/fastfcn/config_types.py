@@ -73,13 +73,9 @@ SCRIPT_KEYS: Mapping[str, object] = {
 OF_TARGETS: Mapping[str, object] = {"_target_": str, "_partial_": bool}
 
 _WORDS: Mapping[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    Path: "a path",
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path",
     types.NoneType: "null",
-}
+}  # fmt: skip
 
 #: What a plain list and a plain mapping may be asked for as.
 _LISTS, _MAPPINGS = (list, tuple, abc.Sequence), (dict, abc.Mapping)
