@@ -152,9 +152,9 @@ paths.data_dir=/dev/null/x | /dev/null/x | another folder
 paths.data_dir=5 | paths.data_dir=5 | quotes
 hydra.run.dir=/proc/none | /proc/none | choose a path
 hydra.run.dir={text}/x | {text}/x | choose a path
-callbacks.best.dirpath=/proc/none | callbacks.best.dirpath=/proc/none | choose a folder
-callbacks.last.dirpath={text}/x | callbacks.last.dirpath={text}/x | choose a folder
-callbacks.draw_predictions.directory=/proc/none | callbacks.draw_predictions.directory=/proc/none | choose a folder
+callbacks.best.dirpath=/proc/none paths.outside=true | callbacks.best.dirpath=/proc/none | choose a folder
+callbacks.last.dirpath={text}/x paths.outside=true | callbacks.last.dirpath={text}/x | choose a folder
+callbacks.draw_predictions.directory=/proc/none paths.outside=true | predictions.directory=/proc/none | choose a folder
 callbacks.draw_predictions.images=-1 | callbacks.draw_predictions.images=-1 | at least 0
 callbacks.best.mode=foo | callbacks.best;foo | min, max
 callbacks.best.save_top_k=-2 | callbacks.best.save_top_k=-2 | at least -1

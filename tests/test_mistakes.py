@@ -198,6 +198,7 @@ def little_room(size: int) -> Iterator[None]:
         ("predict.py", 1_000, ()),
         ("prepare.py", 100, ("data=scenes", "prepare.check=true", "prepare.out=check", "data.dataset.size=64")),
         ("export.py", 1_000, ("to=official", "ckpt_path={best}", "out=there/model.pth.tar")),
+        ("export.py", 1_000, ("to=safetensors", "ckpt_path={best}", "out=there/model.safetensors")),
         ("report.py", 1_000, ("runs={run}", "latency=null", "figure=null")),
     ],
 )
@@ -214,14 +215,16 @@ def test_a_full_disk(
     if script == "prepare.py":
         overrides = (*overrides, "data.dataset.counts={train:8,val:4,test:4}")
     # The model of this session is none that the original code has.
-    monkeypatch.setattr(conversion, "_as_official", lambda path: {"state_dict": {"weight": torch.zeros(10_000)}})
+    monkeypatch.setattr(conversion, "_as_official", lambda *_: {"state_dict": {"weight": torch.zeros(10_000)}})
     with little_room(size):
         done = attempt(script, *overrides, fill=fill, data_dir=data_dir)
     sentence = done.sentence()
     assert any(word in sentence for word in ("room", "limit on a file's size", "see to the disk")), sentence
     left = [path for path in place.rglob("*") if path.is_file()]
     unwanted = ("results.json", "evaluation.json", "report.md", "page.png", "check.json")
-    assert [path for path in left if path.suffix in (".ckpt", ".tar", ".partial", ".part", ".tmp")] == []
+    assert [
+        path for path in left if path.suffix in (".ckpt", ".tar", ".safetensors", ".partial", ".part", ".tmp")
+    ] == []
     assert [path for path in left if path.name in unwanted] == []
 
 

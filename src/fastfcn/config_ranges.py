@@ -73,6 +73,7 @@ OWN: Mapping[str, Range] = {
     "draw_predictions.images": _FROM_ZERO,
     "warmup": _FROM_ZERO,
     "retries": _FROM_ZERO,
+    "skip": _FROM_ZERO,
     "timeout": _POSITIVE,
     "minutes": _POSITIVE,
     "hours": _POSITIVE,

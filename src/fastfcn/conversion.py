@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from fastfcn import weights_file
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
@@ -64,7 +65,7 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
                 weights_file.write(unfinished, checkpoint.weights, _about(checkpoint))
             else:
                 torch.save(content, unfinished)
-    except (OSError, RuntimeError) as error:  # the latter is what torch makes of a disk without room
+    except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a disk without room
         raise UserError(f"{target} could not be written ({error}): see that there is room for it.") from error
     print(f"written: {target}")
     return target
