@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from fastfcn.callbacks import LogLearningRate
 from fastfcn.checkpointing import LastCheckpoint
+from fastfcn.csv_logging import RunCSVLogger
 from fastfcn.durable import DurableCheckpointIO
 from fastfcn.exact import ExactResume
-from fastfcn.tracking import RunCSVLogger
 from tests.data.test_datamodule import make, trainer
 
 pytestmark = pytest.mark.slow

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 
 from fastfcn import tracking
+from fastfcn.csv_logging import RunCSVLogger
 from fastfcn.errors import UserError
 from fastfcn.pictures import Example
 from fastfcn.types import DataFacts
@@ -69,6 +70,41 @@ def test_csv_logger_keeps_the_metrics_of_an_earlier_run(tmp_path: Path) -> None:
         "metrics.2.csv": "2.0",
         "metrics.csv": "3.0",
     }
+
+
+def rows(folder: Path) -> list[str]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [row["x"] for row in csv.DictReader(file)]
+
+
+def test_rows_outlive_a_run_that_was_killed_before_it_took_them_over(tmp_path: Path) -> None:
+    """Killed again and again, between the start and the checkpoint's being read: what was logged is not lost."""
+    first = RunCSVLogger(str(tmp_path))
+    for value in (1.0, 2.0, 3.0):
+        first.log_metrics({"x": value}, step=0)
+    first.flushed()
+    for _ in range(2):
+        assert RunCSVLogger(str(tmp_path)).experiment is not None  # by which the file is moved
+    last = RunCSVLogger(str(tmp_path))
+    last.go_on(tmp_path / "checkpoints/last.ckpt", rows=2, row=None)
+    last.log_metrics({"x": 4.0, "y": 5.0}, step=1)
+    last.flushed()
+    assert rows(tmp_path) == ["1.0", "2.0", "4.0"]
+
+
+def test_a_kill_while_columns_are_added_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = RunCSVLogger(str(tmp_path))
+    logger.log_metrics({"x": 1.0}, step=0)
+    logger.flushed()
+    logger.log_metrics({"x": 2.0, "y": 3.0}, step=1)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", killed)
+    with pytest.raises(KeyboardInterrupt):
+        logger.flushed()
+    assert rows(tmp_path) == ["1.0"]
 
 
 def test_loggers_that_can_show_nothing_are_passed_over() -> None:

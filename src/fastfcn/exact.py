@@ -24,11 +24,11 @@ from typing_extensions import override
 
 from fastfcn.agreement import gathered
 from fastfcn.checkpointing import carry_best
+from fastfcn.csv_logging import RunCSVLogger
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.metrics import MeanOfSteps
 from fastfcn.results import all_skipped
-from fastfcn.tracking import RunCSVLogger
 
 #: Where a checkpoint keeps it.
 PROGRESS_KEY = "fastfcn_progress"

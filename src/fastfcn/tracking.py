@@ -7,19 +7,16 @@ show a thing is passed over, so that callers need not ask which loggers there ar
 from __future__ import annotations
 
 import csv
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
-from typing_extensions import override
 
+from fastfcn.csv_logging import RunCSVLogger
 from fastfcn.errors import UserError
 from fastfcn.pictures import Example, Mask
 from fastfcn.safe_wandb import SafeWandbLogger
@@ -27,66 +24,6 @@ from fastfcn.types import DataFacts, UInt8Array
 
 #: What W&B's masks, of 8 bits, hold for a pixel of which nothing is known.
 WANDB_IGNORED = 255
-
-
-class RunCSVLogger(CSVLogger):
-    """Writes ``metrics.csv`` into a directory; a run that goes on there goes on with its rows.
-
-    Lightning deletes the ``metrics.csv`` that it finds. Here it is moved to ``metrics.1.csv`` (``.2`` and so on).
-
-    Args:
-        save_dir: The directory.
-    """
-
-    def __init__(self, save_dir: str) -> None:
-        self._before: Path | None = None
-        # It warns of the deletion wherever the directory holds anything at all, which a run directory always does.
-        warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-        super().__init__(save_dir, name="", version="")
-        self._rows = 0
-
-    @property
-    @override
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """Lightning's writer. The file of a run before is put aside here, and not by a run that is refused."""
-        if self._experiment is None:
-            self._before = _keep_old_metrics(Path(self.log_dir))
-        return super().experiment
-
-    @override
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        self._rows += 1
-        super().log_metrics(metrics, step)
-
-    def flushed(self) -> int:
-        """Write what waits to the file; gives the rows that it has."""
-        self.save()
-        return self._rows
-
-    @rank_zero_only
-    def go_on(self, checkpoint: Path, *, rows: int, row: Mapping[str, float] | None) -> None:
-        """Take over the rows that a run had logged in this directory when it wrote a checkpoint.
-
-        Args:
-            checkpoint: The checkpoint; nothing is taken over where it lies in another directory.
-            rows: How many rows there were.
-            row: One more, which was logged right after.
-        """
-        writer = self.experiment
-        if self._before is None or not checkpoint.resolve().is_relative_to(Path(self.log_dir).resolve()):
-            return
-        with self._before.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            kept: list[Mapping[str, Any]] = [*islice(reader, rows), *([row] if row is not None else [])]
-            names = sorted({*(reader.fieldnames or ()), *(row or ())})
-        with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
-            whole = csv.DictWriter(file, fieldnames=names)
-            whole.writeheader()
-            whole.writerows(kept)
-        writer.metrics_keys = names
-        self._rows = len(kept)
 
 
 def csv_logger(*, save_dir: str) -> RunCSVLogger:
@@ -231,15 +168,3 @@ def finish(loggers: Iterable[Logger], *, success: bool = True) -> None:
 
 def _wandb_mask(mask: Mask) -> UInt8Array:
     return np.where(mask < 0, WANDB_IGNORED, mask).astype(np.uint8)
-
-
-def _keep_old_metrics(directory: Path) -> Path | None:
-    """Give the ``metrics.csv`` of a run before another name; gives it."""
-    current = directory / "metrics.csv"
-    if getattr(rank_zero_only, "rank", 0) != 0 or not current.is_file():
-        return None
-    number = 1
-    while (old := directory / f"metrics.{number}.csv").exists():
-        number += 1
-    current.rename(old)
-    return old
