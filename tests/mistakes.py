@@ -108,7 +108,7 @@ trainer.num_nodes=0 | trainer.num_nodes=0 | at least 1
 trainer.precision=foo | trainer.precision=foo | bf16-mixed
 trainer.precision=16-true | trainer.precision=16-true | bf16-mixed
 trainer.accumulate_grad_batches=0 | trainer.accumulate_grad_batches=0 | at least 1
-trainer.gradient_clip_val=-1 | trainer.gradient_clip_val=-1 | above 0 or null
+trainer.gradient_clip_val=-1 | trainer.gradient_clip_val=-1 | at least 0 or null
 trainer.check_val_every_n_epoch=0 | trainer.check_val_every_n_epoch=0 | at least 1 or null
 trainer.num_sanity_val_steps=-5 | trainer.num_sanity_val_steps=-5 | at least -1
 trainer.log_every_n_steps=-1 | trainer.log_every_n_steps=-1 | at least 0
@@ -258,7 +258,7 @@ data=??? | data | choose one of
 data=nosuch | data/nosuch | ade20k, folder
 data=folder | data.dataset.root | data.dataset.root=...
 data=scenes prepare.check=maybe | prepare.check=maybe | true or false
-data=scenes prepare.check=true prepare.workers=0 | prepare.workers=0 | at least 1 or null
+data=scenes prepare.check=true prepare.workers=-1 | =-1 | at least 0 or null
 data=scenes prepare.check=true prepare.splits=[] | prepare.splits | at least one
 data=scenes prepare.check=true prepare.splits=5 | prepare.splits=5 | a list
 data=scenes prepare.check=true prepare.out=/proc/none | /proc/none | another folder by prepare.out

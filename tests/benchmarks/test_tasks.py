@@ -184,7 +184,7 @@ def test_table_2_as_a_process(tmp_path: Path) -> None:
     ("task", "overrides", "sentence"),
     [
         ("inference", ["task.models=all"], "task.models=all: give chosen or table2 or upsamplers"),
-        ("inference", ["task.image_size=[0,32]"], "task.image_size=[0, 32]: give 2 whole numbers above 0"),
+        ("inference", ["task.image_size=[0,32]"], "task.image_size=[0, 32]: give a whole number of at least 1"),
         ("inference", ["task.arms=[fast]"], "task.arms: there is no arm 'fast': choose among plain"),
         ("training", ["task.parts=[all]"], "task.parts=['all']: choose among encoding"),
         ("scaling", ["task.classes=[1]"], "task.classes=[1]: segmentation needs at least 2 classes"),
@@ -203,7 +203,7 @@ def test_mistakes_are_told_in_one_sentence(tmp_path: Path, task: str, overrides:
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = bench_call("memory", tmp_path / "file" / "deeper")
-    assert done.sentence() == f"out={tmp_path / 'file' / 'deeper'} cannot be written to: choose another folder."
+    assert done.sentence().startswith(f"out={tmp_path / 'file' / 'deeper'} cannot be written to (")
 
 
 def test_an_arm_in_float32_that_gives_something_else_is_not_timed() -> None:

@@ -60,7 +60,7 @@ def test_a_job_that_fails_stops_no_other_and_is_told(tmp_path: Path, data_dir: P
     assert told is not None
     assert told.state == "failed"
     assert told.reason is not None
-    assert "choose a positive learning rate" in told.reason
+    assert "optim.lr=-1: give a number above 0" in told.reason
     written = (done / "results.json").stat().st_mtime_ns
     second = start("train.py", *sweep, cwd=tmp_path)
     assert second.code == 1
