@@ -1,9 +1,13 @@
-"""Two real processes by fork, which find each other as torchrun's do: what the imports take is spared."""
+"""Two real processes by fork, which find each other as torchrun's do: what the imports take is spared.
+
+They are forked from a server that has imported what they need and done nothing: torch's threads, of which the process
+of the tests has some by then, do not survive a fork.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
 import socket
 import sys
 import time
@@ -11,6 +15,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+import cloudpickle
+import pytorch_lightning  # noqa: F401  (what the server has at hand)
 
 from tests.scripts import Done, call
 
@@ -30,21 +37,23 @@ def two(function: Callable[[dict[str, str]], int], place: Path, *, timeout: floa
         place: of their output.
         timeout: seconds after which both are killed, and the test fails.
     """
-    port = _free_port()
-    pids = [_fork(function, rank, port, place / f"rank{rank}.txt") for rank in (0, 1)]
-    codes: dict[int, int] = {}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    port, content = _free_port(), cloudpickle.dumps(function)
+    paths = [place / f"rank{rank}.txt" for rank in (0, 1)]
+    arguments = [(content, dict(os.environ), rank, port, path) for rank, path in enumerate(paths)]
+    processes = [context.Process(target=_run, args=each) for each in arguments]
+    for process in processes:
+        process.start()
     until = time.monotonic() + timeout
-    while len(codes) < 2 and time.monotonic() < until:
-        for pid in set(pids) - codes.keys():
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                codes[pid] = os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    for pid in set(pids) - codes.keys():
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    ended = [Ended(codes.get(pid, -9), (place / f"rank{rank}.txt").read_text()) for rank, pid in enumerate(pids)]
-    assert len(codes) == 2, f"they hang\n{ended}"
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+    hang = [process for process in processes if process.is_alive()]
+    for process in hang:
+        process.kill()
+        process.join()
+    ended = [Ended(process.exitcode or 0, path.read_text()) for process, path in zip(processes, paths, strict=True)]
+    assert not hang, f"they hang\n{ended}"
     return ended
 
 
@@ -59,20 +68,20 @@ def _call(overrides: tuple[str, ...], variables: dict[str, str]) -> int:
     return done.code
 
 
-def _fork(function: Callable[[dict[str, str]], int], rank: int, port: int, output: Path) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def _run(content: bytes, environment: dict[str, str], rank: int, port: int, output: Path) -> None:
+    """What a process does."""
+    stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+    os.environ.clear()
+    os.environ.update(environment)
     try:
-        stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(stream, 1)
-        os.dup2(stream, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
         names = {
             "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2,
             "GROUP_WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "forked",
         }  # fmt: skip
-        code = function({name: str(value) for name, value in names.items()})
+        code = cloudpickle.loads(content)({name: str(value) for name, value in names.items()})
     except BaseException:
         os.write(2, traceback.format_exc().encode())
         code = 1
