@@ -92,6 +92,24 @@ def test_rows_outlive_a_run_that_was_killed_before_it_took_them_over(tmp_path: P
     assert rows(tmp_path) == ["1.0", "2.0", "4.0"]
 
 
+def test_a_kill_while_rows_are_taken_over_loses_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = RunCSVLogger(str(tmp_path))
+    for value in (1.0, 2.0):
+        first.log_metrics({"x": value}, step=0)
+    first.flushed()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "checkpoints/last.ckpt"
+    with monkeypatch.context() as patch:
+        patch.setattr(csv.DictWriter, "writerows", killed)
+        with pytest.raises(KeyboardInterrupt):
+            RunCSVLogger(str(tmp_path)).go_on(checkpoint, rows=2, row=None)
+    RunCSVLogger(str(tmp_path)).go_on(checkpoint, rows=2, row=None)
+    assert rows(tmp_path) == ["1.0", "2.0"]
+
+
 def test_a_kill_while_columns_are_added_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = RunCSVLogger(str(tmp_path))
     logger.log_metrics({"x": 1.0}, step=0)

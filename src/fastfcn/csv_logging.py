@@ -71,10 +71,7 @@ class RunCSVLogger(CSVLogger):
             reader = csv.DictReader(file)
             kept: list[Mapping[str, Any]] = [*islice(reader, rows), *([row] if row is not None else [])]
             names = sorted({*(reader.fieldnames or ()), *(row or ())})
-        with Path(writer.metrics_file_path).open("w", newline="", encoding="utf-8") as file:
-            whole = csv.DictWriter(file, fieldnames=names)
-            whole.writeheader()
-            whole.writerows(kept)
+        _write_rows(Path(writer.metrics_file_path), names, kept)
         writer.metrics_keys = names
         self._rows = len(kept)
 
