@@ -110,7 +110,8 @@ def step_arms(
         twin: FastFCN = copy.deepcopy(model).to(memory_format=torch.channels_last)
         sgd, _ = bench.optim.build(twin, global_batch=batch, total_steps=_STEPS)
         if compile_model:
-            twin.compile()
+            # Dropout draws as in eager torch, so that the first loss can be compared; the compiler's own way differs.
+            twin.compile(options={"fallback_random": True})
         channels_last = image.contiguous(memory_format=torch.channels_last)
         # As in a training: the loss enlarges the logits.
         network = functools.partial(twin, full_size=False)
