@@ -159,7 +159,10 @@ class SegmentationLoss(nn.Module):
         known = mask != IGNORE_INDEX
         if self.class_weights is None:
             return known.to(dtype)
-        assert not isinstance(self.class_weights, str), "settled when the training starts"
+        if isinstance(self.class_weights, str):
+            raise UserError(
+                f"loss.class_weights={self.class_weights} is counted when a training starts: give the weights here."
+            )
         if len(self.class_weights) != like.shape[1]:
             raise UserError(
                 f"loss.class_weights has {len(self.class_weights)} numbers for {like.shape[1]} classes: give one for "
