@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> float | None:
         inference=evaluation.choose_inference(datamodule, instantiate(cfg.inference)),
         optimize=instantiate(cfg.optimize).wanted(cfg.inference.optimize),
         channels_last=cfg.channels_last, compile_model=cfg.compile, seed=cfg.seed,
-        activation_checkpointing=config["activation_checkpointing"],
+        activation_checkpointing=config["activation_checkpointing"], freeze=config["freeze"],
     )  # fmt: skip
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, logger=loggers, callbacks=list(instantiate(cfg.callbacks).values()))

@@ -37,9 +37,10 @@ def _rows(script: str, table: str) -> list[Mistake]:
 
 
 TRAIN = r"""
+loss=dice | loss/dice | focal, ohem, segmentation
 upsample=jpv | upsample/jpv | bilinear, bilinear_skip, carafe, dysample, fpn, guided, jpu, jpu_x, none, sapa
 head=foo | head/foo | aspp, encoding, fcn, psp
-data=nosuch | data/nosuch | ade20k, folder, pascal_context, scenes
+data=nosuch | data/nosuch | ade20k, coco, folder, pascal_context, scenes
 callbacks=foo | callbacks/foo | default, none
 logger=foo | logger/foo | csv, none, tensorboard, wandb
 logger=[csv,foo] | logger/foo | --help
@@ -86,6 +87,22 @@ optim.reference_batch=0 | optim.reference_batch=0 | at least 1 or null
 optim.fused=maybe | optim.fused=maybe | true or false or null
 loss.aux_weight=-1 | loss.aux_weight=-1 | at least 0
 loss.presence_weight=inf | loss.presence_weight=inf | finite
+loss.gamma=-1 | loss.gamma=-1 | at least 0
+loss.class_weights=rare | loss.class_weights=rare | inverse_frequency
+loss.class_weights=[1,-1] | loss.class_weights=[1, -1] | at least 0
+loss.class_weights=[1,2,3] | loss.class_weights=[1, 2, 3] | one number for each of the 11 classes
+loss.ohem_threshold=2 | loss.ohem_threshold=2 | at most 1
+loss.ohem_min_kept=0 | loss.ohem_min_kept=0 | at least 1 or null
+loss.ohem_min_kept=9 | loss.ohem_min_kept=9 | loss.ohem_threshold=0.7
+freeze=[c9] | freeze;'c9' | backbone, stem, c2, c3, c4, c5, upsample, head, aux_head
+freeze=backbone | freeze=backbone | a list
+freeze=[aux_head] model.aux_head=null | freeze=['aux_head'] | leave it out
+freeze=[backbone,upsample,head,aux_head] | freeze | fewer parts
+optim.layer_decay=0 | optim.layer_decay=0 | above 0
+optim.layer_decay=1.5 | optim.layer_decay=1.5 | at most 1
+optim.factors={neck:1} | optim.factors;'neck' | backbone, stem
+optim.factors={head:0} | optim.factors={'head': 0} | above 0
+optim.factors=3 | optim.factors=3 | a mapping
 deterministic=perhaps | deterministic=perhaps | warn
 activation_checkpointing=[c9] | activation_checkpointing=['c9'] | c2, c3, c4, c5, upsample, head
 fit=maybe | fit=maybe | true or false
@@ -130,6 +147,8 @@ data.scale=1 | data.scale=1 | a list
 data.scale=[a,b] | data.scale=['a', 'b'] | a number
 data.scale=[0.5,inf] | data.scale=[0.5, inf] | finite
 data.flip=2 | data.flip=2 | at most 1
+data.cat_max_ratio=0 | data.cat_max_ratio=0 | above 0
+data.class_crops=2 | data.class_crops=2 | at most 1
 data.blur=-0.1 | data.blur=-0.1 | at least 0
 data.blur_radius=nan | data.blur_radius=nan | at least 0
 data.augmentations=3 | data.augmentations=3 | a list
@@ -156,6 +175,10 @@ callbacks.best.dirpath=/proc/none paths.outside=true | callbacks.best.dirpath=/p
 callbacks.last.dirpath={text}/x paths.outside=true | callbacks.last.dirpath={text}/x | choose a folder
 callbacks.draw_predictions.directory=/proc/none paths.outside=true | predictions.directory=/proc/none | choose a folder
 callbacks.draw_predictions.images=-1 | callbacks.draw_predictions.images=-1 | at least 0
+callbacks.average_weights.decay=1 | callbacks.average_weights.decay=1 | less than 1
+callbacks.stop_early.patience=0 | callbacks.stop_early.patience=0 | at least 1 or null
+callbacks.stop_early.min_delta=-1 | callbacks.stop_early.min_delta=-1 | at least 0
+callbacks.stop_early.mode=up | callbacks.stop_early.mode=up | max or min
 callbacks.best.mode=foo | callbacks.best;foo | min, max
 callbacks.best.save_top_k=-2 | callbacks.best.save_top_k=-2 | at least -1
 callbacks.last.minutes=0 | callbacks.last.minutes=0 | above 0 or null
@@ -190,6 +213,9 @@ resume=5 | resume=5 | quotes
 resume={best} | {best} | raise trainer.max_epochs
 resume={best} init_from={best} | resume;init_from | one of the two
 init_from=/nowhere.ckpt | /nowhere.ckpt | checkpoints/
+new_classifier=true | new_classifier=true | init_from=
+new_classifier=maybe | new_classifier=maybe | true or false
+init_from={best} new_classifier=true head.width=64 | init_from={best} | choose the backbone
 init_from={best} head.width=64 | init_from={best} | choose the backbone
 """
 
@@ -255,8 +281,10 @@ foo=5 | foo | no such key
 
 PREPARE = r"""
 data=??? | data | choose one of
-data=nosuch | data/nosuch | ade20k, folder
+data=nosuch | data/nosuch | ade20k, coco, folder
 data=folder | data.dataset.root | data.dataset.root=...
+data=coco prepare.check=true data.dataset.root=/x data.dataset.val_share=1 | data.dataset.val_share=1 | less than 1
+data=coco data.dataset.root=/nowhere prepare.check=true data.dataset.overlap=first | overlap=first | last or smallest
 data=scenes prepare.check=maybe | prepare.check=maybe | true or false
 data=scenes prepare.check=true prepare.workers=-1 | =-1 | at least 0 or null
 data=scenes prepare.check=true prepare.splits=[] | prepare.splits | at least one

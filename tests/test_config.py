@@ -29,6 +29,7 @@ OPTIONS = sorted(
 #: What an option cannot know by itself.
 NEEDS = {
     "data=folder": ["data.dataset.root=/data"],
+    "data=coco": ["data.dataset.root=/data"],
     "debug=replay": ["replay=step.json"],
     "experiment/camvid=r18": ["data.dataset.root=/data"],
     "experiment/ade20k=encnet_jpu_r101_finetune": ["init_from=best.ckpt"],

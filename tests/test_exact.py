@@ -13,10 +13,12 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
+from fastfcn.averaging import AVERAGING_KEY, AverageWeights
 from fastfcn.callbacks import LogLearningRate
 from fastfcn.checkpointing import LastCheckpoint
 from fastfcn.csv_logging import RunCSVLogger
 from fastfcn.durable import DurableCheckpointIO
+from fastfcn.early_stopping import StopEarly
 from fastfcn.exact import ExactResume
 from tests.data.test_datamodule import make, trainer
 
@@ -47,18 +49,28 @@ class Regression(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(()))
+        self.model = nn.Module()
+        self.model.weight = nn.Parameter(torch.ones(()))
+        self.model.register_buffer("running", torch.zeros(()))
+        self.model.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.seen: list[tuple[int, int, str]] = []
+
+    @property
+    def weight(self) -> Tensor:
+        return self.model.get_parameter("weight")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self.seen.append((self.current_epoch, batch_idx, ",".join(batch["name"])))
+        self.model.get_buffer("running").lerp_(batch["image"].mean(), 0.1)
+        self.model.get_buffer("count").add_(1)
         loss: Tensor = (self.weight * batch["image"].mean() - 0.1) ** 2 + 0.01 * self.weight**2
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=2)
         self.log("train/mean", loss / 3, on_step=False, on_epoch=True, batch_size=2)
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.log("val/score", -((self.weight - 0.1 * batch_idx) ** 2), batch_size=len(batch["name"]))
+        running = self.model.get_buffer("running")
+        self.log("val/score", -((self.weight - 0.1 * batch_idx) ** 2) + 0.01 * running, batch_size=len(batch["name"]))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
@@ -69,10 +81,13 @@ class Regression(pl.LightningModule):
 
 def fit(run_dir: Path, at: tuple[str, int] | None = None, *, resume: bool = False, **settings: Any) -> Regression:
     module = Regression()
+    decay, patience = settings.pop("decay", None), settings.pop("patience", None)
     logger = RunCSVLogger(str(run_dir))
     callbacks = [
         ExactResume(),
         LogLearningRate(logging_interval="step"),
+        AverageWeights(decay=decay),
+        StopEarly(patience=patience, min_delta=10.0),
         BreakOff(at),
         ModelCheckpoint(dirpath=run_dir / "checkpoints", filename="best", monitor="val/score", mode="max",
                         enable_version_counter=False),
@@ -94,6 +109,13 @@ def rows(run_dir: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def same(first: Any, second: Any) -> bool:
+    """Equal to the last bit, nested or not."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    return torch.equal(first, second) if isinstance(first, Tensor) else bool(first == second)
+
+
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulating": {"accumulate_grad_batches": 2},
@@ -102,6 +124,14 @@ WAYS: dict[str, dict[str, Any]] = {
     "without validation": {"limit_val_batches": 0},
     "in part": {"limit_train_batches": 3},
     "logging seldom": {"log_every_n_steps": 3},
+    "with an average of the weights, stopping early": {"decay": 0.9, "patience": 2, "max_epochs": 5},
+    "the same, accumulating, validating twice an epoch": {
+        "decay": 0.9,
+        "patience": 3,
+        "max_epochs": 5,
+        "accumulate_grad_batches": 2,
+        "val_check_interval": 2,
+    },
 }
 
 MOMENTS = [
@@ -121,6 +151,8 @@ def test_broken_off_at_every_moment_in_turn(way: str, tmp_path: Path) -> None:
     whole = fit(tmp_path / "whole", **settings)
     expected = rows(tmp_path / "whole")
     final = torch.load(tmp_path / "whole/checkpoints/last.ckpt", weights_only=True)
+    if "patience" in settings:
+        assert max(epoch for epoch, _, _ in whole.seen) < settings["max_epochs"] - 1, "it has not stopped early"
     for number, moment in enumerate(MOMENTS):
         run_dir = tmp_path / f"run{number}"
         seen: list[tuple[int, int, str]] = []
@@ -131,7 +163,8 @@ def test_broken_off_at_every_moment_in_turn(way: str, tmp_path: Path) -> None:
                 continue
         assert rows(run_dir) == expected, f"{moment}"
         content = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
-        assert torch.equal(content["state_dict"]["weight"], final["state_dict"]["weight"]), f"{moment}"
+        assert same(content["state_dict"], final["state_dict"]), f"{moment}"
+        assert same(content.get(AVERAGING_KEY), final.get(AVERAGING_KEY)), f"{moment}"
         assert content["loops"] == final["loops"], f"{moment}"
         assert content["lr_schedulers"] == final["lr_schedulers"]
         assert set(seen) <= set(whole.seen)

@@ -38,7 +38,18 @@ def test_command_composes(command: str) -> None:
 
 def test_tables_of_options_are_the_files_of_conf() -> None:
     rows = dict(re.findall(r"^\| `(\w+)`(?: \([^|]*\))? \| (.+) \|$", README, flags=re.MULTILINE))
-    assert set(rows) == {"backbone", "upsample", "head", "data", "inference", "optimize", "sweep", "trainer", "logger"}
+    assert set(rows) == {
+        "backbone",
+        "upsample",
+        "head",
+        "data",
+        "loss",
+        "inference",
+        "optimize",
+        "sweep",
+        "trainer",
+        "logger",
+    }
     for group, cell in rows.items():
         options = {path.stem for path in (config_dir() / group).glob("*.yaml")}
         assert set(re.findall(r"`([a-z0-9_]+)`", cell)) == options, group

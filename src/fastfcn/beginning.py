@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -9,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import launch
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
+from fastfcn.class_entries import entries_of_classes
 from fastfcn.errors import UserError
 from fastfcn.evaluation import check_classes
 from fastfcn.module import SegmentationModule
@@ -38,7 +40,13 @@ def check(*, resume: str | None, init_from: str | None, fine_tune: bool) -> None
 
 
 def choose(
-    trainer: pl.Trainer, module: SegmentationModule, *, run_dir: Path, resume: str | None, init_from: str | None
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    *,
+    run_dir: Path,
+    resume: str | None,
+    init_from: str | None,
+    new_classifier: bool = False,
 ) -> str | None:
     """Find the checkpoint to go on from, or fill the model with the weights to begin with.
 
@@ -48,6 +56,8 @@ def choose(
         run_dir: of the run.
         resume: a checkpoint, ``auto`` for the newest of the run directory if there is one, or None.
         init_from: a checkpoint whose weights the training begins with; with ``resume=auto``, its first try.
+        new_classifier: of ``init_from``, all weights but those that tell classes apart, which begin anew: the data may
+            have other classes.
 
     Returns:
         The checkpoint for Lightning to go on from; None where the training begins.
@@ -56,6 +66,8 @@ def choose(
         UserError: a checkpoint does not exist, is not of this model, or has no training to go on with.
     """
     check(resume=resume, init_from=init_from, fine_tune=False)
+    if new_classifier and init_from is None and resume is None:
+        raise UserError("new_classifier=true: give the checkpoint that all other weights come from by init_from=...")
     if resume == AUTO or (resume is None and launch.started_again()):
         resume = _newest_checkpoint(run_dir, module)
     elif resume is not None:
@@ -63,7 +75,10 @@ def choose(
         _check_epochs(resume, checkpoint, trainer)
         _say(_where(resume, checkpoint))
     if init_from is not None and resume is None:
-        module.model.load_state_dict(_checked("init_from", init_from, module).weights)
+        if new_classifier:
+            _take_over(init_from, module)
+        else:
+            module.model.load_state_dict(_checked("init_from", init_from, module).weights)
     return resume
 
 
@@ -95,15 +110,13 @@ def _where(path: str, checkpoint: Checkpoint) -> str:
 def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
     """Read a checkpoint, and refuse one of another model; to go on from, also one of another data set."""
     checkpoint = read_checkpoint(path)
-    check_classes(checkpoint.facts, module.facts, path=path)
-    own = {name: tuple(value.shape) for name, value in module.model.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
-    if own != theirs:
-        name = next(name for name in (*own, *theirs) if own.get(name) != theirs.get(name))
-        raise UserError(
-            f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
-            "was trained with (config.yaml in its run directory)."
-        )
+    try:
+        check_classes(checkpoint.facts, module.facts, path=path)
+    except UserError as error:
+        if key == "resume":
+            raise
+        raise UserError(f"{error} new_classifier=true takes over all but the classes.") from error
+    _check_model(key, path, checkpoint, module, but_for=())
     trained, data = checkpoint.facts.name, module.facts.name
     if key == "resume" and trained != data:
         raise UserError(
@@ -112,6 +125,37 @@ def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
             f"weights by init_from={path}."
         )
     return checkpoint
+
+
+def _check_model(
+    key: str, path: str, checkpoint: Checkpoint, module: SegmentationModule, *, but_for: Collection[str]
+) -> None:
+    """Refuse a checkpoint of another model, some entries apart."""
+    own, theirs = (
+        {name: tuple(value.shape) for name, value in entries.items() if name not in but_for}
+        for entries in (module.model.state_dict(), checkpoint.weights)
+    )
+    if own != theirs:
+        name = next(name for name in (*own, *theirs) if own.get(name) != theirs.get(name))
+        raise UserError(
+            f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
+            "was trained with (config.yaml in its run directory)."
+        )
+
+
+def _take_over(path: str, module: SegmentationModule) -> None:
+    """Fill the model with the weights of a checkpoint, but for those that tell classes apart; say which begin anew."""
+    checkpoint = read_checkpoint(path)
+    anew = entries_of_classes(module.config["model"], module.facts)
+    _check_model("init_from", path, checkpoint, module, but_for=anew)
+    kept = {name: value for name, value in checkpoint.weights.items() if name not in anew}
+    module.model.load_state_dict({**module.model.state_dict(), **kept})
+    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in module.model.state_dict() if name in anew))
+    theirs, own = checkpoint.facts, module.facts
+    _say(
+        f"begins with the weights of {path} ({theirs.name}, {theirs.num_classes} classes), but for {layers}, which "
+        f"begin anew for the {own.num_classes} classes of {own.name}"
+    )
 
 
 def _check_epochs(path: str, checkpoint: Checkpoint, trainer: pl.Trainer) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastfcn.agreement import gathered
+from fastfcn.averaging import check_goes_on
 from fastfcn.checkpointing import carry_best
 from fastfcn.csv_logging import RunCSVLogger
 from fastfcn.data.datamodule import SegmentationDataModule
@@ -86,6 +87,7 @@ class ExactResume(Callback):
     ) -> None:
         if trainer.state.fn != TrainerFn.FITTING:
             return
+        check_goes_on(trainer, checkpoint)
         carry_best(trainer, checkpoint)
         progress = checkpoint.get(PROGRESS_KEY)
         if progress is None:

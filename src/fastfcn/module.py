@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fastfcn import class_weights, freezing
 from fastfcn.agreement import processes
 from fastfcn.exact import ExactResume, step_seed
 from fastfcn.inference import Direct, Inference
@@ -42,6 +43,7 @@ class SegmentationModule(pl.LightningModule):
         compile_model: run the network through torch.compile.
         activation_checkpointing: stages that run again in the backward pass instead of keeping what is between, out of
             c2, c3, c4, c5, upsample and head; True is all.
+        freeze: parts that stay as they are (`fastfcn.freezing`), out of backbone, stem, c2 to c5, upsample and head.
         inference: how test and prediction come from the network; None is one pass on the image as it comes. Validation
             during training is always one pass.
         optimize: rewrites the network for speed before a test or a prediction; None leaves it as it is.
@@ -60,6 +62,7 @@ class SegmentationModule(pl.LightningModule):
         channels_last: bool = True,
         compile_model: bool = False,
         activation_checkpointing: bool | Sequence[str] = False,
+        freeze: Sequence[str] = (),
         inference: Inference | None = None,
         optimize: Optimize | None = None,
         seed: int | None = None,
@@ -79,6 +82,8 @@ class SegmentationModule(pl.LightningModule):
         #: Images of a process's batch that a training step takes at a time (`fastfcn.auto_batch`); None: all.
         self.images_at_once: int | None = None
         recompute(model, activation_checkpointing)
+        freezing.freeze(model, freeze)
+        class_weights.check(loss, facts)
         self.train_loss = MeanOfSteps()
         self.val_metrics = SegmentationMetrics(facts.num_classes)
         self.test_metrics = SegmentationMetrics(facts.num_classes)
@@ -171,17 +176,11 @@ class SegmentationModule(pl.LightningModule):
         boundary: Tensor = self.test_boundary.compute()
         self._log_scores("test", result)
         self.log("test/boundary_IoU", boundary.nanmean().float(), sync_dist=True)
-        self.log_dict(
-            {f"test/boundary_IoU/{name}": v.float() for name, v in zip(self.facts.class_names, boundary, strict=True)},
-            sync_dist=True,
-        )
+        self.log_dict(self._by_class("test/boundary_IoU", boundary), sync_dist=True)
         thin = [self.facts.class_names.index(name) for name in self.facts.thin_classes]
         if thin:
             self.log("test/thin_IoU", result.iou[thin].nanmean().float(), sync_dist=True)
-        self.log_dict(
-            {f"test/IoU/{name}": value.float() for name, value in zip(self.facts.class_names, result.iou, strict=True)},
-            sync_dist=True,
-        )
+        self.log_dict(self._by_class("test/IoU", result.iou), sync_dist=True)
         self.test_metrics.reset()
         self.test_boundary.reset()
 
@@ -200,7 +199,7 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Have every training of it go on exactly where a checkpoint of it was written."""
-        return [ExactResume()]
+        return [ExactResume(), class_weights.SettleClassWeights()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the model: plain types alone, so that ``torch.load(weights_only=True)`` opens the file."""
@@ -246,6 +245,9 @@ class SegmentationModule(pl.LightningModule):
         self.log("train/loss", self.train_loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=size)
         names = (f"train/{name}" for name in terms)
         self.log_dict(dict(zip(names, values[1:], strict=True)), batch_size=size)
+
+    def _by_class(self, prefix: str, values: Tensor) -> dict[str, Tensor]:
+        return {f"{prefix}/{name}": value.float() for name, value in zip(self.facts.class_names, values, strict=True)}
 
     def _log_scores(self, prefix: str, result: Scores) -> None:
         values = {"pixAcc": result.pix_acc, "mIoU": result.miou, "score": result.score}

@@ -30,6 +30,7 @@ from fastfcn import (
 )  # fmt: skip
 from fastfcn.checkpoint import read_checkpoint
 from fastfcn.data.datamodule import SegmentationDataModule
+from fastfcn.early_stopping import StopEarly
 from fastfcn.evaluation import open_split, settle_deterministic
 from fastfcn.module import SegmentationModule
 from fastfcn.non_finite import StopOnNonFinite
@@ -47,6 +48,8 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # trainer.benchmark is taken back then, by `settle_deterministic`.
     warnings.filterwarnings("ignore", message=".*passed `deterministic=True` and `benchmark=True`.*")
+    # What is frozen is meant to be.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
     # Lightning's own pytree helper asks torch in a way that torch 2.15 has deprecated.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 
@@ -99,7 +102,10 @@ def run(
         datamodule.open(split)
     if test:
         open_split(datamodule)
-    resume = beginning.choose(trainer, module, run_dir=Path(run_dir), resume=resume, init_from=init_from)
+    new_classifier = bool(config.get("new_classifier"))
+    resume = beginning.choose(
+        trainer, module, run_dir=Path(run_dir), resume=resume, init_from=init_from, new_classifier=new_classifier
+    )
     if record is not None:
         rank_zero_only(record)()
     _forget_results(Path(run_dir))
@@ -172,8 +178,11 @@ def _about_training(trainer: pl.Trainer, choices: Mapping[str, str]) -> dict[str
     cuda = device.type == "cuda"
     peak = torch.tensor(torch.cuda.max_memory_allocated(device) / 2**30 if cuda else 0.0, device=device)
     stop = next((callback for callback in trainer.callbacks if isinstance(callback, StopOnNonFinite)), None)  # type: ignore[attr-defined]
+    early = next((callback for callback in trainer.callbacks if isinstance(callback, StopEarly)), None)  # type: ignore[attr-defined]
+    stopped = {"stopped_early": True} if early is not None and early.stopped else {}
     passed_over = {"passed_over": stop.skipped} if stop is not None and stop.skipped else {}
     return {
+        **stopped,
         **passed_over,  # steps, where there were any
         "choices": dict(choices),
         "epochs": trainer.current_epoch,

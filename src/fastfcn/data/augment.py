@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastfcn.data.crops import BalancedCrops
 from fastfcn.data.decoding import whole
 from fastfcn.data.geometry import View, image_crop, mask_crop, resized
 from fastfcn.errors import UserError
@@ -83,6 +84,7 @@ class TrainTransform:
         blur: Probability of a Gaussian blur.
         blur_radius: The blur's standard deviation is drawn uniformly from 0 to this, in pixels.
         augmentations: Further steps of albumentations, on the finished crop.
+        crops: Where the crop is moved to; None: nowhere.
 
     Raises:
         UserError: A value makes no sense.
@@ -98,6 +100,7 @@ class TrainTransform:
         blur: float = 0.5,
         blur_radius: float = 1.0,
         augmentations: Sequence[A.BasicTransform] = (),
+        crops: BalancedCrops | None = None,
     ) -> None:
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise UserError(f"data.scale={list(scale)} must be two numbers, 0 < low <= high.")
@@ -118,6 +121,7 @@ class TrainTransform:
         self._flip = flip
         self._blur = blur
         self._blur_radius = blur_radius
+        self._crops = crops or BalancedCrops()
         self._further = A.Compose(list(augmentations)) if augmentations else None
 
     def enough(self, seed: int) -> Enough:
@@ -126,7 +130,10 @@ class TrainTransform:
         return lambda height, width: resized(height, width, short)
 
     def crop(self, height: int, width: int, *, seed: int) -> View:
-        """Which part of a picture of this size the seed's sample shows, before it is mirrored and padded."""
+        """Which part of a picture of this size the seed's sample shows, before it is mirrored and padded.
+
+        Crops that look at the mask (`fastfcn.data.crops`) may be moved from there.
+        """
         draw = self._draw(np.random.default_rng(seed))
         return self._view(draw, resized(height, width, draw.short))
 
@@ -135,7 +142,7 @@ class TrainTransform:
         rng = np.random.default_rng(seed)
         draw = self._draw(rng)
         full = raw.mask.shape[0], raw.mask.shape[1]
-        view = self._view(draw, resized(*full, draw.short))
+        view = self._crops.move(self._view(draw, resized(*full, draw.short)), raw.mask, seed=seed)
         image, mask = image_crop(raw.image, view, full=full), mask_crop(raw.mask, view, flip=draw.flip)
         if draw.flip:
             image = np.asarray(cv2.flip(image, 1), dtype=np.uint8)

@@ -12,8 +12,10 @@ import torch
 from lightning_fabric.utilities.data import suggested_max_num_workers
 from typing_extensions import override
 
+from fastfcn.data import same_classes
 from fastfcn.data.augment import EvalTransform, TrainTransform, Transform
 from fastfcn.data.batches import BatchLoader, OnBadSample, TransformedDataset, normalise
+from fastfcn.data.crops import BalancedCrops
 from fastfcn.data.samplers import EvalSampler, TrainSampler, process
 from fastfcn.errors import UserError
 from fastfcn.types import Batch, DataFacts, LoadedBatch, SegmentationDataset
@@ -41,6 +43,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: Probability of a Gaussian blur.
         blur_radius: Largest standard deviation of the blur in pixels.
         augmentations: Further steps of albumentations, on the training crop.
+        cat_max_ratio: Share of one class from which on a crop is drawn again (`fastfcn.data.crops`); 1: never.
+        class_crops: Probability that a crop is centred on a pixel of a class, all classes of the image being equal.
         whole_eval: Evaluate whole images at their own size, one at a time, instead of centre crops.
         eval_batch_size: Images in an evaluation batch on each process; None is a process's share of `batch_size`.
             Whole images always come one at a time, for they differ in size.
@@ -67,6 +71,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: float = 0.5,
         blur_radius: float = 1.0,
         augmentations: Sequence[A.BasicTransform] = (),
+        cat_max_ratio: float = 1.0,
+        class_crops: float = 0.0,
         whole_eval: bool = False,
         eval_batch_size: int | None = None,
         num_workers: int | Literal["auto"] = 0,
@@ -90,13 +96,13 @@ class SegmentationDataModule(pl.LightningDataModule):
         self._opened: dict[str, SegmentationDataset] = {}
         self.train_transform = TrainTransform(
             base_size=base_size, crop_size=crop_size, scale=scale, flip=flip, blur=blur, blur_radius=blur_radius,
-            augmentations=augmentations,
+            augmentations=augmentations, crops=BalancedCrops(cat_max_ratio=cat_max_ratio, class_crops=class_crops),
         )  # fmt: skip
         self._crop_transform = EvalTransform(crop_size)
         self._whole_transform = EvalTransform(None)
         self.base_size = base_size
         self.crop_size = crop_size
-        self._on_bad_sample = on_bad_sample
+        self.on_bad_sample = on_bad_sample
         self._max_bad_samples = max_bad_samples
         #: What is wrong with the samples that were skipped, by split.
         self.skipped: dict[str, dict[str, None]] = {}
@@ -196,10 +202,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         """The raw samples of a split, opened once.
 
         Raises:
-            UserError: There is no such split.
+            UserError: There is no such split, or it has other classes than one that was opened before.
         """
         if split not in self._opened:
-            self._opened[split] = self._dataset(split)
+            dataset = self._dataset(split)
+            same_classes.check(self._opened, split, dataset)
+            self._opened[split] = dataset
         return self._opened[split]
 
     def _local_batch_size(self, world_size: int) -> int:
@@ -226,7 +234,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         samples = TransformedDataset(
             self.open(split),
             transform=transform,
-            on_bad_sample=on_bad_sample or self._on_bad_sample,
+            on_bad_sample=on_bad_sample or self.on_bad_sample,
             stand_in_side=self.crop_size,
         )
         return BatchLoader(

@@ -75,11 +75,11 @@ class FileDataset:
         image, size = read_image(image_path, exif=self.exif, enough=enough)
         if mask_path is None:
             return RawSample(image=image, mask=np.full(size, IGNORE_INDEX, dtype=np.int16), name=name)
-        mask = self._class_ids(self.samples[index])
+        mask = self.mask(index)
         if mask.shape != size:
             turned = " (turned as its EXIF orientation says)" if self.exif else ""
             raise SizeMismatchError(
-                f"{mask_path} is {mask.shape[1]} x {mask.shape[0]} pixels, but {image_path} is {size[1]} x "
+                f"{self.told(index)} is {mask.shape[1]} x {mask.shape[0]} pixels, but {image_path} is {size[1]} x "
                 f"{size[0]}{turned}: make a mask of the image's size."
             )
         return RawSample(image=image, mask=mask, name=name)
@@ -93,8 +93,17 @@ class FileDataset:
         name, path, _ = self.samples[index]
         return name, image_size(path, exif=self.exif)
 
-    def _class_ids(self, sample: Pair) -> Int16Array:
-        """Class ids of a mask, (H, W) int16."""
+    def told(self, index: int) -> str:
+        """What the mask of a sample is called in a message."""
+        return str(self.samples[index].mask)
+
+    def mask(self, index: int) -> Int16Array:
+        """Class ids of a sample that has a mask, (H, W) int16.
+
+        Raises:
+            BadSampleError: The mask cannot be read, or holds a value that is no class.
+        """
+        sample = self.samples[index]
         assert sample.mask is not None
         values = read_mask(sample.mask)
         if values.ndim == 3:

@@ -28,14 +28,14 @@ class Pair(NamedTuple):
 
 
 class Unpaired(NamedTuple):
-    """A file that has no partner.
+    """A file, or an annotation, that has no partner.
 
     Attributes:
         kind: What is wrong.
         text: A sentence that names the file.
     """
 
-    kind: Literal["missing image", "missing mask", "mask without image"]
+    kind: Literal["missing image", "missing mask", "mask without image", "unknown label"]
     text: str
 
 

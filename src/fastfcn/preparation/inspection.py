@@ -112,7 +112,7 @@ def inspect(datasets: Mapping[str, SegmentationDataset], job: tuple[str, int]) -
         if min(size) < TINY:
             found.append(Finding("tiny image", split, f"{where} is {size[1]} x {size[0]} pixels."))
         if not any(pixels[:-1]) and (files is None or files.samples[index].mask is not None):
-            told = str(files.samples[index].mask) if files else where
+            told = files.told(index) if files else where
             found.append(Finding("mask without labels", split, f"{told}: every pixel counts nowhere."))
     return Inspected(split, where, size, digest, pixels, tuple(found))
 
