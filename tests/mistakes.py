@@ -319,6 +319,14 @@ to=ckpt official=/nowhere.pth.tar | official=/nowhere.pth.tar | no such file
 to=official ckpt_path={best} out=/proc/none/a.pth.tar | /proc/none | choose a folder
 to=official ckpt_path={best} out={text}/a.pth.tar | {text} | choose a folder
 to=official ckpt_path={best} out={text} | {text} | another name
+to=hub ckpt_path={best} | hub.repo=null | user/name
+to=hub ckpt_path={best} hub.repo=name | hub.repo=name | user/name
+to=hub hub.repo=user/name | ckpt_path=... | official=...
+to=hub ckpt_path={best} hub.repo=user/name hub.private=maybe | hub.private=maybe | true or false
+to=hub ckpt_path={best} hub.repo=user/name hub.evaluation=/nowhere | /nowhere | eval.py
+to=hub ckpt_path={best} hub.repo=user/name out=/proc/none/a | out=/proc/none | choose a folder
+to=hub ckpt_path=hf://user hub.repo=user/name | hf://user | hf://user/name
+to=safetensors ckpt_path={best} hub.push=true | hub.push | to=hub
 """
 
 REPORT = r"""

@@ -70,7 +70,10 @@ def test_weights_alone_cannot_be_resumed(original: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"to": "onnx", "official": "x", "ckpt_path": None}, ["to=onnx: choose one of ckpt, official, safetensors."]),
+        (
+            {"to": "onnx", "official": "x", "ckpt_path": None},
+            ["to=onnx: choose one of ckpt, official, safetensors, hub."],
+        ),
         ({"to": "ckpt", "official": None, "ckpt_path": "x"}, ["to=ckpt needs official="]),
         ({"to": "official", "official": "x", "ckpt_path": "y"}, ["to=official needs ckpt_path="]),
         ({"to": "ckpt", "official": "/no/where.pth.tar", "ckpt_path": None}, ["there is no such file"]),

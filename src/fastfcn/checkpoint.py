@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,6 +17,7 @@ from torch import nn
 from fastfcn.cli import explain
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
+from fastfcn.hub.pulling import local_file
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.own_entry import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from fastfcn.plain_files import ORIGINAL_KEY, Behind, best_score, load_plain, what_is_behind
@@ -118,12 +118,12 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint that this project wrote; nothing in the file can run code.
+    """Read a checkpoint that this project wrote, also from the hub (hf://user/name); nothing in the file can run code.
 
     Raises:
         UserError: the file is missing, damaged, or not of this project.
     """
-    path = Path(path).expanduser()
+    path = local_file(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; a run leaves its own in <run directory>/checkpoints/.")
     content = load_plain(path)
@@ -161,7 +161,7 @@ def load_model(path: str | Path, *, trusted: Sequence[str] = ("fastfcn",)) -> Fa
     """Rebuild a trained model from its checkpoint file alone.
 
     Args:
-        path: of a checkpoint that ``train.py`` wrote.
+        path: of a checkpoint that ``train.py`` wrote, or hf://user/name, or hf://user/name@revision.
         trusted: packages whose modules the file may name; add your own for an upsampler outside of this project.
 
     Returns:
@@ -191,9 +191,9 @@ def unfilled_model(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn
     Raises:
         UserError: the checkpoint names modules outside ``trusted``, or a model that cannot be built.
     """
-    config = copy.deepcopy(checkpoint.model_config)
+    config = dict(checkpoint.model_config)
     if isinstance(config.get("backbone"), dict) and "weights" in config["backbone"]:
-        config["backbone"]["weights"] = None  # they come from the checkpoint
+        config["backbone"] = {**config["backbone"], "weights": None}  # they come from the checkpoint
     return cast("FastFCN", _build(config, trusted, nn.Module, num_classes=checkpoint.facts.num_classes))
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the original FastFCN code, and of PyTorch-Encoding's EncNet, whose names are the same.
+"""Checkpoints of the original FastFCN code, of mmsegmentation, and of PyTorch-Encoding, whose names are the original's.
 
 What model a file holds, its entries' names and shapes tell; nothing else is asked for.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastfcn import mmseg
 from fastfcn.checkpoint import Checkpoint, model_from_checkpoint, unfilled_model
 from fastfcn.data import ade20k, pascal_context
 from fastfcn.data.palette import distinct_colors
@@ -26,10 +27,10 @@ from fastfcn.types import UNKNOWN_DATA, DataFacts
 
 
 def load_official(path: str | Path) -> FastFCN:
-    """Open a checkpoint of the original code; the architecture is inferred from its names and shapes.
+    """Open a checkpoint of the original code, or of mmsegmentation's FastFCN; names and shapes tell the architecture.
 
     Args:
-        path: Of `model_best.pth.tar`, `checkpoint.pth.tar` or a bare state dict.
+        path: Of `model_best.pth.tar`, `checkpoint.pth.tar`, `fastfcn_r50-d32_jpu_*.pth` or a bare state dict.
 
     Returns:
         The model in evaluation mode, on the CPU, in float32.
@@ -41,7 +42,7 @@ def load_official(path: str | Path) -> FastFCN:
 
 
 def read_official(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of the original code as one of this project; nothing in the file can run code.
+    """Read a checkpoint of the original code, or of mmsegmentation, as one of this project; nothing in it can run code.
 
     Raises:
         UserError: As `load_official`.
@@ -49,6 +50,8 @@ def read_official(path: str | Path) -> Checkpoint:
     path = Path(path).expanduser()
     content = _read(path)
     state = content["state_dict"]
+    if mmseg.is_one(state):
+        return _read_mmseg(state, content.get("meta"), path=path)
     found = infer(state, path=path)
     weights = {renamed(name, found.renames, path=path): value for name, value in state.items() if name not in IMAGENET}
     checkpoint = Checkpoint(
@@ -63,6 +66,14 @@ def read_official(path: str | Path) -> Checkpoint:
     )
     _check_shapes(checkpoint, found.renames, path=path)
     return checkpoint
+
+
+def _read_mmseg(state: Mapping[str, Tensor], meta: object, *, path: Path) -> Checkpoint:
+    found = mmseg.infer(state, meta, path=path)
+    facts = mmseg.facts_in(meta, found.num_classes) or facts_of(found.num_classes)
+    checkpoint = Checkpoint(found.config, {}, facts, mmseg.weights_of(state, found, path=path), epoch=0)
+    _check_shapes(checkpoint, found.renames, path=path)
+    return checkpoint._replace(weights=mmseg.reordered(checkpoint.weights))
 
 
 def to_official(checkpoint: Checkpoint, *, path: str | Path) -> dict[str, Tensor]:

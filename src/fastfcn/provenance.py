@@ -46,7 +46,7 @@ def collect(*, source: Path | None = None) -> dict[str, Any]:
         "git": git_state(source or Path(__file__)),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "hardware": _hardware(),
     }
 
@@ -113,7 +113,8 @@ def _git(source: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Of an installed distribution; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

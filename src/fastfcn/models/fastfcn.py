@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fastfcn.errors import UserError
-from fastfcn.models.layers import resize
+from fastfcn.models.layers import ALIGN_CORNERS, resize
 from fastfcn.models.upsamplers.base import Upsampler
 from fastfcn.types import Pyramid, SegmentationOutput
 
@@ -36,6 +36,8 @@ class FastFCN(nn.Module):
         upsample: ``upsample(in_channels)`` gives the module Pyramid -> Pyramid.
         head: ``head(in_channels, num_classes)`` gives the module Pyramid -> HeadOutput.
         aux_head: the same, on the backbone's pyramid, used in training only; None for none.
+        align_corners: how logits are enlarged: as the paper's code does, or, when false, as mmsegmentation. Such logits
+            are always enlarged here: who does it later, or of a part alone, does it as the paper's code.
 
     Raises:
         UserError: the backbone's output stride is not the one that the upsampler expects.
@@ -49,12 +51,14 @@ class FastFCN(nn.Module):
         upsample: UpsamplerFactory,
         head: HeadFactory,
         aux_head: HeadFactory | None = None,
+        align_corners: bool = ALIGN_CORNERS,
     ) -> None:
         super().__init__()
         if num_classes < 2:
             raise UserError(f"num_classes={num_classes}: segmentation needs at least 2 classes.")
         channels: tuple[int, int, int, int] = backbone.out_channels  # type: ignore[assignment]
         self.num_classes = num_classes
+        self.align_corners = align_corners
         self.backbone = backbone
         self.upsample = upsample(channels)
         self.head = head(self.upsample.out_channels, num_classes)
@@ -68,12 +72,14 @@ class FastFCN(nn.Module):
     def forward(self, image: Tensor, *, full_size: bool = True) -> SegmentationOutput:
         """(B, 3, H, W), normalised -> logits (and, in training, auxiliary logits) at image size, and presence.
 
-        Without `full_size` the logits stay at the head's resolution, for whoever resizes them later, or only a part.
+        Without `full_size` the logits stay at the head's resolution, for whoever resizes them later, or only a part
+        (not those of a model without `align_corners`).
         """
         pyramid: Pyramid = self.backbone(image)
         logits, presence = self.head(self.upsample(pyramid))
         aux = self.aux_head(pyramid).logits if self.aux_head is not None and self.training else None
-        if full_size:
-            size = image.shape[-2:]
-            logits, aux = resize(logits, size), None if aux is None else resize(aux, size)
+        if full_size or not self.align_corners:
+            size, aligned = image.shape[-2:], self.align_corners
+            logits = resize(logits, size, align_corners=aligned)
+            aux = None if aux is None else resize(aux, size, align_corners=aligned)
         return SegmentationOutput(logits, aux, presence)

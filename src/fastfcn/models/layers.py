@@ -14,11 +14,14 @@ from torch import Tensor, nn
 ALIGN_CORNERS = True
 
 
-def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize bilinearly, as everywhere in the paper's code: (B, C, h, w) -> (B, C, *size)."""
+def resize(x: Tensor, size: Sequence[int], *, align_corners: bool = ALIGN_CORNERS) -> Tensor:
+    """Resize bilinearly, as everywhere in the paper's code: (B, C, h, w) -> (B, C, *size).
+
+    Without `align_corners` as mmsegmentation does: the borders of the corner pixels stay in place, not their centres.
+    """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=ALIGN_CORNERS)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def interpolation(size: int, wanted: int, *, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -35,7 +36,7 @@ class TimmBackbone(nn.Module):
     def __init__(self, *, name: str, output_stride: int = 32, weights: str | None = None) -> None:
         super().__init__()
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "timm.list_models() lists them"
+            near = ", ".join(get_close_matches(name, timm.list_models(), n=5)) or "timm.list_models() lists them"
             raise UserError(f"backbone.name={name}: timm has no such model; near ones: {near}.")
         self.output_stride = output_stride
         self.net = self._create(name, output_stride)

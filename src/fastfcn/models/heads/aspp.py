@@ -33,11 +33,14 @@ class ImagePooling(nn.Module):
 class ASPPHead(nn.Module):
     """A 1x1 branch, three dilated branches and image pooling, projected, then a 3x3 block and a classifier.
 
+    Without the projection the 3x3 block reads all branches itself, as mmsegmentation's head does.
+
     Args:
         in_channels: channels of the pyramid's levels; the last is read.
         num_classes: of the logits.
         rates: dilations of the three 3x3 branches; 12, 24, 36 for output stride 8.
         width: channels of each branch; an eighth of the input when None.
+        project: whether a 1x1 convolution to `width`, with dropout of 0.5, stands between branches and block.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class ASPPHead(nn.Module):
         *,
         rates: Sequence[int] = (12, 24, 36),
         width: int | None = None,
+        project: bool = True,
     ) -> None:
         super().__init__()
         if not rates:
@@ -60,8 +64,9 @@ class ASPPHead(nn.Module):
                 ImagePooling(channels, width),
             ]
         )
-        self.project = nn.Sequential(*conv_bn_relu((2 + len(rates)) * width, width, 1), ChannelDropout(0.5))
-        self.block = conv_bn_relu(width, width, 3)
+        total = (2 + len(rates)) * width
+        self.project = nn.Sequential(*conv_bn_relu(total, width, 1), ChannelDropout(0.5)) if project else nn.Identity()
+        self.block = conv_bn_relu(width if project else total, width, 3)
         self.classify = classifier(width, num_classes)
 
     def forward(self, pyramid: Pyramid) -> HeadOutput:
