@@ -60,6 +60,7 @@ OWN: Mapping[str, Range] = {
     "momentum": Range(0, 1, open_high=True),
     "new_lr_factor": _POSITIVE,
     "flip": Range(0, 1),
+    "agreement": Range(0, 1),
     "blur": Range(0, 1),
     "scale": _POSITIVE,
     "scales": _POSITIVE,

@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fastfcn.benchmarks.arms import Agreement, Arm, compare_values
+from fastfcn.benchmarks.arms import Arm, compare_values
 from fastfcn.benchmarks.plain_training import resized_cross_entropy
+from fastfcn.exporting.comparison import Agreement
 from fastfcn.losses import cross_entropy
 
 #: What loss and gradient may differ from those in float64 by, relative to the largest, to be timed.
