@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from fastfcn import evaluation, evaluation_report, provenance, submission, training
-    from fastfcn.checkpoint import datamodule_from_checkpoint
+    from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.module import SegmentationModule
     from fastfcn.progress import progress_bar
@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
     evaluation.open_split(datamodule, labelled=cfg.submission is None)
     facts = evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)
     module = SegmentationModule(
-        model=evaluation.model_of(path, checkpoint, trusted=list(cfg.trusted)),
+        model=model_from_checkpoint(checkpoint, trusted=list(cfg.trusted)),
         facts=facts,
         channels_last=cfg.channels_last, compile_model=cfg.compile,
         inference=evaluation.choose_inference(datamodule, instantiate(cfg.inference)),

@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from fastfcn import evaluation, gallery, results
-    from fastfcn.checkpoint import datamodule_from_checkpoint
+    from fastfcn.checkpoint import datamodule_from_checkpoint, model_from_checkpoint
     from fastfcn.config_types import check_types
     from fastfcn.data.batches import normalise
     from fastfcn.report.measuring import device_of
@@ -34,10 +34,7 @@ def main(cfg: DictConfig) -> None:
         evaluation.check_classes(checkpoint.facts, datamodule.facts, path=path)
     inference = evaluation.choose_inference(datamodule, instantiate(cfg.inference))
     optimize = instantiate(cfg.optimize).wanted(cfg.inference.optimize)
-    models = [
-        evaluation.model_of(path, checkpoint, trusted=trusted, inference=inference).to(device)
-        for path, checkpoint in zip(paths, read, strict=True)
-    ]
+    models = [model_from_checkpoint(checkpoint, trusted=trusted).to(device) for checkpoint in read]
     models = models if optimize is None else [optimize(model) for model in models]
     gallery.draw(
         dict(zip(names, models, strict=True)),

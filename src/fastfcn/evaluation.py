@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastfcn import auto_batch, evaluation_report, results
-from fastfcn.checkpoint import Checkpoint, model_from_checkpoint, read_checkpoint
+from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.counts import CountImages
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.exporting.request import is_exported
-from fastfcn.exporting.runtime import describe, load_exported
+from fastfcn.exporting.runtime import describe
 from fastfcn.gallery import KeepExtremes, draw_confusion
 from fastfcn.inference import Direct, Inference
-from fastfcn.models.fastfcn import FastFCN
 from fastfcn.module import SegmentationModule
 from fastfcn.official import read_official
 from fastfcn.results import percent
@@ -57,7 +56,7 @@ def read_model(ckpt_path: str | None, official: str | None) -> tuple[str, Checkp
     """Read a checkpoint of this project or of the original code, or what an exported file says of its own.
 
     Returns:
-        Its path, and what it holds; of an exported file without the weights (`model_of` opens it).
+        Its path, and what it holds; of an exported file without the weights.
 
     Raises:
         UserError: not exactly one is given, or it cannot be used.
@@ -84,30 +83,9 @@ def _read_own(path: str) -> Checkpoint:
     description = describe(path)
     entry, source = description.entry, description.source
     return Checkpoint(
-        entry["model"], entry["data"], description.facts, {}, epoch=source["epoch"], score=source["score"]
-    )
-
-
-def model_of(
-    path: str, checkpoint: Checkpoint, *, trusted: Sequence[str], inference: Inference | None = None
-) -> FastFCN:
-    """The model of a checkpoint that has been read, or the exported file itself, which is called as one.
-
-    Args:
-        path: of the file.
-        checkpoint: what it holds.
-        trusted: packages whose modules the checkpoint may name; `pt2` among them lets a .pt2 be opened.
-        inference: the protocol, where it is known.
-
-    Raises:
-        UserError: it cannot be built or opened, or does not give what the protocol needs.
-    """
-    if not is_exported(path):
-        return model_from_checkpoint(checkpoint, trusted=trusted)
-    exported = load_exported(path, trusted=trusted)
-    if inference is not None and inference.coarse:
-        exported.need_logits()
-    return cast("FastFCN", exported)
+        entry["model"], entry["data"], description.facts, {}, epoch=source["epoch"], score=source["score"],
+        exported=Path(path).expanduser(),
+    )  # fmt: skip
 
 
 def headings(paths: Sequence[str], names: Sequence[str] | None) -> list[str]:

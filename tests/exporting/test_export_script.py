@@ -169,6 +169,18 @@ def test_predict_takes_files_beside_checkpoints(files: dict[str, Path], first_ve
     assert figure.is_file()
 
 
+def test_segment_takes_files_of_any_size_by_its_own_protocol_and_of_one_by_windows(
+    files: dict[str, Path], first_version: Path
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    reference = fastfcn.segment(picture, model=first_version, device="cpu")
+    for name in ("any.onnx", "bytes.xml"):
+        found = fastfcn.segment(picture, model=files[name], device="cpu")
+        assert np.mean(found.ids == reference.ids) > (0.999 if name == "any.onnx" else 0.8)
+    with pytest.raises(UserError, match="cannot be added up over windows"):
+        fastfcn.segment(picture, model=files["classes.xml"], device="cpu")
+
+
 @pytest.mark.parametrize(
     ("script", "name", "overrides", "words"),
     [
