@@ -305,7 +305,7 @@ data=pascal_context prepare.png_ids=abc | prepare.png_ids=abc | a whole number
 """
 
 EXPORT = r"""
-seed=1 | seed | no such key
+nosuch=1 | nosuch | no such key
 to=??? | to | to=...
 to=foo | to=foo | ckpt, official
 to=5 | to=5 | quotes
@@ -327,6 +327,23 @@ to=hub ckpt_path={best} hub.repo=user/name hub.evaluation=/nowhere | /nowhere | 
 to=hub ckpt_path={best} hub.repo=user/name out=/proc/none/a | out=/proc/none | choose a folder
 to=hub ckpt_path=hf://user hub.repo=user/name | hf://user | hf://user/name
 to=safetensors ckpt_path={best} hub.push=true | hub.push | to=hub
+to=onnx | to=onnx | ckpt_path=...
+to=onnx ckpt_path={best} official={best} | to=onnx | one checkpoint
+to=onnx ckpt_path={text} | {text} | damaged
+to=onnx ckpt_path={best} out=a.xyz | out=a.xyz | .onnx
+to=onnx ckpt_path={best} trusted=[] | fastfcn | trusted
+to=onnx ckpt_path={best} data=scenes | data=... | export.precision=int8
+to=onnx ckpt_path={best} export.precision=fp8 | export.precision=fp8 | fp32 or fp16 or int8
+to=onnx ckpt_path={best} export.size=[64] | export.size=[64] | [height, width]
+to=onnx ckpt_path={best} export.size=64 | export.size=64 | a list
+to=onnx ckpt_path={best} export.batch=0 | export.batch=0 | at least 1
+to=onnx ckpt_path={best} export.dynamic=maybe | export.dynamic=maybe | true or false
+to=onnx ckpt_path={best} export.dynamic=true export.batch=2 | export.batch=2 | leave it out
+to=onnx ckpt_path={best} export.pixels=float32 | export.pixels=float32 | export.normalise=true
+to=onnx ckpt_path={best} export.agreement=2 | export.agreement=2 | at most 1
+to=openvino official=/nowhere.pth.tar | official=/nowhere.pth.tar | no such file
+to=torch_export ckpt_path={best} export.precision=int8 | export.precision=int8 | onnx or openvino
+to=safetensors ckpt_path={best} export.dynamic=true | export.dynamic=true | onnx, openvino
 """
 
 REPORT = r"""
@@ -376,6 +393,8 @@ task=evaluation task.scales=[] | scales=[] | at least one
 task=scaling task.upsamplers=[foo] | foo | jpu
 task=data task.images=4 | task.images=4 | batch_size
 task=targets task.groups=[foo] | foo | inference
+task=exports task.rows=[foo] | foo | ONNX Runtime
+task=exports task.files=[/nowhere.onnx] | /nowhere.onnx | export.py
 """
 
 TABLE = [

@@ -199,6 +199,7 @@ def little_room(size: int) -> Iterator[None]:
         ("prepare.py", 100, ("data=scenes", "prepare.check=true", "prepare.out=check", "data.dataset.size=64")),
         ("export.py", 1_000, ("to=official", "ckpt_path={best}", "out=there/model.pth.tar")),
         ("export.py", 1_000, ("to=safetensors", "ckpt_path={best}", "out=there/model.safetensors")),
+        ("export.py", 1_000, ("to=onnx", "ckpt_path={best}", "out=there/model.onnx", "export.size=[64,64]")),
         ("report.py", 1_000, ("runs={run}", "latency=null", "figure=null")),
     ],
 )
@@ -223,7 +224,7 @@ def test_a_full_disk(
     left = [path for path in place.rglob("*") if path.is_file()]
     unwanted = ("results.json", "evaluation.json", "report.md", "page.png", "check.json")
     assert [
-        path for path in left if path.suffix in (".ckpt", ".tar", ".safetensors", ".partial", ".part", ".tmp")
+        path for path in left if path.suffix in (".ckpt", ".tar", ".safetensors", ".onnx", ".partial", ".part", ".tmp")
     ] == []
     assert [path for path in left if path.name in unwanted] == []
 

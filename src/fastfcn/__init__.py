@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,37 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 if TYPE_CHECKING:
     from fastfcn.checkpoint import build_data, build_model, load_model
+    from fastfcn.exporting.runtime import load_exported
     from fastfcn.official import load_official
+    from fastfcn.prediction.segmentation import Segmentation
+    from fastfcn.prediction.segmenter import Segmenter, segment
 
-__all__ = ["build_data", "build_model", "load_model", "load_official"]
+#: Where each public function and class is.
+_PLACES = {
+    "Segmentation": "fastfcn.prediction.segmentation",
+    "Segmenter": "fastfcn.prediction.segmenter",
+    "build_data": "fastfcn.checkpoint",
+    "build_model": "fastfcn.checkpoint",
+    "load_exported": "fastfcn.exporting.runtime",
+    "load_model": "fastfcn.checkpoint",
+    "load_official": "fastfcn.official",
+    "segment": "fastfcn.prediction.segmenter",
+}
+
+__all__ = [
+    "Segmentation",
+    "Segmenter",
+    "build_data",
+    "build_model",
+    "load_exported",
+    "load_model",
+    "load_official",
+    "segment",
+]
 
 
 def __getattr__(name: str) -> object:
     """Import the public functions when they are asked for: torch and Hydra take seconds."""
-    if name in __all__:
-        from fastfcn import checkpoint, official
-
-        return getattr(official if name == "load_official" else checkpoint, name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'fastfcn' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +19,7 @@ from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
 from fastfcn.hub.pulling import local_file
 from fastfcn.models.fastfcn import FastFCN
-from fastfcn.own_entry import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from fastfcn.own_entry import CHECKPOINT_KEY, CHECKPOINT_VERSION, targets
 from fastfcn.plain_files import ORIGINAL_KEY, Behind, best_score, load_plain, what_is_behind
 from fastfcn.run_places import for_reading
 from fastfcn.types import DataFacts
@@ -38,6 +38,7 @@ class Checkpoint(NamedTuple):
         behind: optimizer steps and whole epochs; in the midst of an epoch that number is `epoch`.
         score: the best (pixAcc + mIoU) / 2 of the training so far, where the file tells it.
         unused: entries of a checkpoint of the original code that its model never reads, under their names.
+        exported: the exported file that has all this of its checkpoint, and no weights to build a model of.
     """
 
     model_config: dict[str, Any]
@@ -49,6 +50,7 @@ class Checkpoint(NamedTuple):
     behind: Behind = Behind()
     score: float | None = None
     unused: Mapping[str, torch.Tensor] = {}
+    exported: Path | None = None
 
 
 def config_dir() -> Path:
@@ -174,7 +176,11 @@ def load_model(path: str | Path, *, trusted: Sequence[str] = ("fastfcn",)) -> Fa
 
 
 def model_from_checkpoint(checkpoint: Checkpoint, *, trusted: Sequence[str] = ("fastfcn",)) -> FastFCN:
-    """Rebuild the model of a checkpoint that has been read; see load_model."""
+    """Rebuild the model of a checkpoint that has been read; see load_model. An exported file is called as one."""
+    if checkpoint.exported is not None:
+        from fastfcn.exporting.runtime import load_exported
+
+        return cast("FastFCN", load_exported(checkpoint.exported, trusted=trusted))
     model = unfilled_model(checkpoint, trusted=trusted)
     try:
         model.load_state_dict(checkpoint.weights)
@@ -218,31 +224,12 @@ def datamodule_from_checkpoint(
 
 def _build(config: dict[str, Any], trusted: Sequence[str], kind: type, **arguments: object) -> Any:
     """Instantiate what a checkpoint describes, once every target in it is known to be harmless."""
-    for target in _targets(config):
+    for target in targets(config):
         _check_target(target, trusted, kind)
     try:
         return instantiate(OmegaConf.create(config), **arguments)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
-
-
-def _targets(config: object) -> Iterator[str]:
-    """Every ``_target_`` in a nested plain configuration.
-
-    Raises:
-        UserError: there is an interpolation, which could make a target that is not to be seen here.
-    """
-    if isinstance(config, Mapping):
-        if "_target_" in config:
-            yield str(config["_target_"])
-        for key, value in config.items():
-            yield from _targets(key)
-            yield from _targets(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _targets(value)
-    elif isinstance(config, str) and "${" in config:
-        raise UserError(f"the checkpoint's configuration holds the interpolation {config!r}: this project writes none.")
 
 
 def _check_target(target: str, trusted: Sequence[str], kind: type) -> None:

@@ -69,6 +69,7 @@ OWN: Mapping[str, Range] = {
     "min_delta": REAL,
     "flip": Range(0, 1),
     "val_share": Range(0, 1, open_low=True, open_high=True),
+    "agreement": Range(0, 1),
     "blur": Range(0, 1),
     "scale": _POSITIVE,
     "scales": _POSITIVE,

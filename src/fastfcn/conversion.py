@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from fastfcn import weights_file
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.errors import UserError
+from fastfcn.exporting import request
 from fastfcn.hub.address import is_address
 from fastfcn.official import read_official, to_official
 from fastfcn.own_entry import CHECKPOINT_KEY, own_entry
@@ -47,14 +48,14 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
         UserError: What is asked for makes no sense, the checkpoint cannot be used, or the file is there already.
     """
     if to not in SUFFIXES:
-        raise UserError(f"to={to}: choose one of {', '.join(SUFFIXES)}, hub.")
+        raise UserError(f"to={to}: choose one of {', '.join((*SUFFIXES, *request.SUFFIXES))}, hub.")
     given = {"ckpt": official, "official": ckpt_path, "safetensors": ckpt_path or official}[to]
     if given is None or None not in (ckpt_path, official):
         raise UserError(f"to={to} needs {SOURCES[to]}, and nothing else to convert.")
     path = Path(given).expanduser()
     if is_address(given) and out is None:
         raise UserError(f"{given} has no folder of yours: say where to write by out=FILE.")
-    target = Path(out).expanduser() if out else path.with_name(_bare(path.name) + SUFFIXES[to])
+    target = Path(out).expanduser() if out else path.with_name(bare_name(path.name) + SUFFIXES[to])
     if to == "safetensors" and target.suffix != weights_file.SUFFIX:
         raise UserError(f"out={out}: a file of safetensors is known by its name, let it end in {weights_file.SUFFIX}.")
     if target.exists():
@@ -74,7 +75,7 @@ def convert(*, ckpt_path: str | None, official: str | None, to: str, out: str | 
     return target
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """A checkpoint's name without what tells its form."""
     for suffix in (".tar", ".pth", ".ckpt", weights_file.SUFFIX):
         name = name.removesuffix(suffix)

@@ -16,6 +16,8 @@ from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.counts import CountImages
 from fastfcn.data.datamodule import SegmentationDataModule
 from fastfcn.errors import UserError
+from fastfcn.exporting.request import is_exported
+from fastfcn.exporting.runtime import describe
 from fastfcn.gallery import KeepExtremes, draw_confusion
 from fastfcn.inference import Direct, Inference
 from fastfcn.module import SegmentationModule
@@ -51,28 +53,39 @@ def check_classes(trained: DataFacts, data: DataFacts, *, path: str | Path) -> D
 
 
 def read_model(ckpt_path: str | None, official: str | None) -> tuple[str, Checkpoint]:
-    """Read a checkpoint, of this project or of the original code.
+    """Read a checkpoint of this project or of the original code, or what an exported file says of its own.
 
     Returns:
-        Its path, and what it holds.
+        Its path, and what it holds; of an exported file without the weights.
 
     Raises:
         UserError: not exactly one is given, or it cannot be used.
     """
     if ckpt_path is not None and official is None:
-        return ckpt_path, read_checkpoint(ckpt_path)
+        return ckpt_path, _read_own(ckpt_path)
     if official is not None and ckpt_path is None:
         return official, read_official(official)
     raise UserError("give one checkpoint: ckpt_path=... of this project, or official=... of the original code.")
 
 
 def read_any(path: str) -> Checkpoint:
-    """Read a checkpoint of this project, or by the end of its name (.pth, .tar) one of the original code.
+    """As `read_model`; by the end of its name (.pth, .tar) it is one of the original code.
 
     Raises:
         UserError: it cannot be used.
     """
-    return read_official(path) if path.endswith((".pth", ".tar")) else read_checkpoint(path)
+    return read_official(path) if path.endswith((".pth", ".tar")) else _read_own(path)
+
+
+def _read_own(path: str) -> Checkpoint:
+    if not is_exported(path):
+        return read_checkpoint(path)
+    description = describe(path)
+    entry, source = description.entry, description.source
+    return Checkpoint(
+        entry["model"], entry["data"], description.facts, {}, epoch=source["epoch"], score=source["score"],
+        exported=Path(path).expanduser(),
+    )  # fmt: skip
 
 
 def headings(paths: Sequence[str], names: Sequence[str] | None) -> list[str]:

@@ -15,6 +15,7 @@ from typing_extensions import override
 from fastfcn.agreement import gathered_objects
 from fastfcn.counts import Int64Array
 from fastfcn.errors import UserError
+from fastfcn.exporting.runtime import Exported
 from fastfcn.inference import Inference, Model
 from fastfcn.metrics import confusion, scores
 from fastfcn.pictures import Example, denormalise, figure_rows, save_figure, save_png
@@ -156,6 +157,9 @@ def rows_of(
         raise UserError(f"pick={pick}: choose one of {', '.join(get_args(Pick))}.")
     if count < 1 or candidates < count:
         raise UserError(f"count={count} and candidates={candidates}: choose 1 <= count <= candidates.")
+    for model in models:
+        if inference.coarse and isinstance(model, Exported):
+            model.need_logits()
     rows: list[Row] = []
     seen = 0
     for batch in batches:

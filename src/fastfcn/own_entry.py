@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastfcn.errors import UserError
 from fastfcn.types import DataFacts
 
 #: Where a checkpoint keeps it, and the version of its layout.
@@ -28,3 +30,22 @@ def own_entry(config: dict[str, Any], facts: DataFacts) -> dict[str, Any]:
             "thin_classes": list(facts.thin_classes),
         },
     }
+
+
+def targets(config: object) -> Iterator[str]:
+    """Every ``_target_`` in a nested plain configuration.
+
+    Raises:
+        UserError: there is an interpolation, which could make a target that is not to be seen here.
+    """
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield str(config["_target_"])
+        for key, value in config.items():
+            yield from targets(key)
+            yield from targets(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from targets(value)
+    elif isinstance(config, str) and "${" in config:
+        raise UserError(f"the checkpoint's configuration holds the interpolation {config!r}: this project writes none.")

@@ -12,6 +12,7 @@ import torch
 from fastfcn import weights_file
 from fastfcn.durable import damage
 from fastfcn.errors import UserError
+from fastfcn.exporting.request import is_exported
 from fastfcn.own_entry import CHECKPOINT_KEY
 
 #: Where a converted checkpoint keeps what the original code's has besides: `score` and `unused`.
@@ -29,6 +30,11 @@ def load_plain(path: Path) -> Any:
     Raises:
         UserError: the file is damaged, or holds more than tensors and plain types.
     """
+    if is_exported(path) and path.is_file():
+        raise UserError(
+            f"{path} is a model for another runtime, no checkpoint: eval.py, predict.py and fastfcn.load_exported take "
+            "it, and benchmark.py by task=exports task.files=[...]."
+        )
     if path.suffix == weights_file.SUFFIX and path.is_file():
         return _weights_alone(path)
     # torch itself reads a file with a flipped bit as if nothing were wrong.

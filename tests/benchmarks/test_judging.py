@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastfcn.benchmarks.arms import Agreement
 from fastfcn.benchmarks.fits import fit
 from fastfcn.benchmarks.judging import fastest, lightest, same, table
 from fastfcn.benchmarks.measuring import Measured, not_measured
@@ -11,6 +10,7 @@ from fastfcn.benchmarks.memory import Peak
 from fastfcn.benchmarks.operators import Shares
 from fastfcn.benchmarks.protocol import Timing
 from fastfcn.benchmarks.rates import Rates
+from fastfcn.exporting.comparison import Agreement
 
 RATES = Rates({"float32": 1e9, "bfloat16": 2e9}, 1e9, 1e-6)
 

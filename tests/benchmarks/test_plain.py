@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 import fastfcn
-from fastfcn.benchmarks.arms import TOLERANCE, compare_logits, compare_values
+from fastfcn.benchmarks.arms import compare_values
 from fastfcn.benchmarks.confusion_matrix import COUNTS, confusion_arms
 from fastfcn.benchmarks.encoding_layer import encoding_arms, largest_batch
 from fastfcn.benchmarks.loss_layer import loss_arms
 from fastfcn.benchmarks.plain import PlainEncoding, plain
 from fastfcn.benchmarks.plain_evaluation import one_window_at_a_time
 from fastfcn.benchmarks.plain_training import plain_loss, presence_target, resized_cross_entropy
+from fastfcn.exporting.comparison import TOLERANCE, compare_logits
 from fastfcn.inference import SlidingWindow
 from fastfcn.losses import SegmentationLoss
 from fastfcn.losses import presence_target as our_presence_target

@@ -4,37 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastfcn.benchmarks.protocol import Call
 from fastfcn.errors import UserError
-
-#: How far apart outputs may be, relative to the largest of the reference; of arms that compute in float32.
-TOLERANCE = 1e-4
-
-#: Part of the pixels on which the class must be the same; of arms that compute in fewer bits.
-AGREEING = 0.995
+from fastfcn.exporting.comparison import Agreement
 
 
 class Unavailable(Exception):  # noqa: N818
     """An arm cannot be made here; the sentence says why, and what would help. Its row is told as not measured."""
-
-
-class Agreement(NamedTuple):
-    """How an arm's output compares with the reference's.
-
-    Attributes:
-        error: largest difference over the largest magnitude of the reference.
-        same: part of the pixels whose class is the same; None where the outputs are no logits of pixels.
-        fine: whether it is within what the arm's precision allows.
-    """
-
-    error: float
-    same: float | None
-    fine: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +60,6 @@ def compiling(call: Call, times: int) -> None:
         raise Unavailable(f"torch.compile fails here ({reason})") from error
     except UserError as error:  # the same, told by fastfcn.optimize
         raise Unavailable(str(error)) from error
-
-
-def compare_logits(ours: Tensor, reference: Tensor, *, precision: str) -> Agreement:
-    """Compare logits (B, C, H, W) with the reference's.
-
-    In float32 the values decide; in TF32 and fewer bits, whose rounding is larger, the classes.
-    """
-    ours, reference = ours.detach().float().cpu(), reference.detach().float().cpu()
-    error = float((ours - reference).abs().max() / reference.abs().max().clamp(min=1e-30))
-    same = float((ours.argmax(1) == reference.argmax(1)).float().mean())
-    return Agreement(error, same, error <= TOLERANCE if precision == "float32" else same >= AGREEING)
 
 
 def compare_values(ours: Tensor, reference: Tensor, *, tolerance: float) -> Agreement:

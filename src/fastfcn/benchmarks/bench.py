@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastfcn.benchmarks.machine import conditions
 from fastfcn.benchmarks.measuring import Measured, measure_arms
-from fastfcn.benchmarks.protocol import Clock, Plan, clock_of
+from fastfcn.benchmarks.protocol import Call, Clock, Plan, Timing, clock_of, measure
 from fastfcn.benchmarks.rates import Rates, measure_rates, tf32
 from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
@@ -109,6 +109,10 @@ class Bench:
             return measure_arms(
                 arms, device=self.device, plan=plan or self.plan, clock=self._clock, rates=rates, memory=memory
             )
+
+    def time(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
+        """Time calls by name, interleaved."""
+        return measure(calls, self.plan, self._clock)
 
     @property
     def _clock(self) -> Clock:

@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fastfcn.benchmarks.arms import Agreement, Arm, compare_values
+from fastfcn.benchmarks.arms import Arm, compare_values
 from fastfcn.benchmarks.plain_metrics import Histograms, three_histograms, three_histograms_by_numpy
+from fastfcn.exporting.comparison import Agreement
 from fastfcn.metrics import confusion
 
 Count = Callable[[Tensor, Tensor, int], Histograms]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastfcn.benchmarks.arms import TOLERANCE, Agreement, Arm, compare_values
+from fastfcn.benchmarks.arms import Arm, compare_values
 from fastfcn.benchmarks.memory import USABLE
 from fastfcn.benchmarks.plain import PlainEncoding
+from fastfcn.exporting.comparison import TOLERANCE, Agreement
 from fastfcn.models.heads.encoding import Encoding
 
 #: The tensors of the size B x N x K x D that the plain layer's forward and backward hold at the same time.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfcn.benchmarks import tables
-from fastfcn.benchmarks.arms import Agreement, Arm, Unavailable, compare_logits
+from fastfcn.benchmarks.arms import Arm, Unavailable
 from fastfcn.benchmarks.bench import Bench, sizes_of
 from fastfcn.benchmarks.machine import has_bfloat16
 from fastfcn.benchmarks.measuring import Measured, not_measured
@@ -19,6 +19,7 @@ from fastfcn.benchmarks.plain import plain
 from fastfcn.benchmarks.plain_evaluation import one_window_at_a_time
 from fastfcn.benchmarks.predictions import Predict, channels_last, logits_of, mixed, optimized
 from fastfcn.benchmarks.rates import Rates
+from fastfcn.exporting.comparison import Agreement, compare_logits
 from fastfcn.inference import SlidingWindow
 from fastfcn.models.fastfcn import FastFCN
 

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fastfcn.benchmarks import exported
-from fastfcn.benchmarks.arms import Agreement, Arm, Unavailable, compare_logits, compiling
+from fastfcn.benchmarks.arms import Arm, Unavailable, compiling
 from fastfcn.benchmarks.machine import has_bfloat16
 from fastfcn.benchmarks.predictions import (
     OFF,
     Made,
     Predict,
     channels_last,
-    for_export,
     logits_of,
     mixed,
     optimized,
@@ -25,6 +24,8 @@ from fastfcn.benchmarks.predictions import (
     with_tf32,
 )
 from fastfcn.errors import UserError
+from fastfcn.exporting.comparison import Agreement, compare_logits
+from fastfcn.exporting.network import for_export
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.optimize.running import COMPILED_FROM
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastfcn.benchmarks.arms import Agreement, Arm, compare_values
+from fastfcn.benchmarks.arms import Arm, compare_values
 from fastfcn.benchmarks.plain_training import resized_cross_entropy
+from fastfcn.exporting.comparison import Agreement
 from fastfcn.losses import cross_entropy
 from fastfcn.models.layers import interpolation
 from fastfcn.types import IGNORE_INDEX

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from fastfcn.benchmarks.arms import Agreement, Arm
+from fastfcn.benchmarks.arms import Arm
 from fastfcn.benchmarks.memory import Peak, peak_memory
 from fastfcn.benchmarks.operators import Shares, count, roofline
 from fastfcn.benchmarks.protocol import Clock, Plan, Timing, measure
 from fastfcn.benchmarks.rates import Rates
+from fastfcn.exporting.comparison import Agreement
 
 
 @dataclass(frozen=True, kw_only=True)

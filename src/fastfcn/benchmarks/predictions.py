@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastfcn.benchmarks.arms import autocast
 from fastfcn.benchmarks.plain import plain
@@ -85,8 +85,3 @@ def with_tf32(model: FastFCN, image: Tensor) -> Made:
 def optimized(model: FastFCN, switches: Mapping[str, Any], *, full_size: bool = True) -> Optimized:
     """A copy of the model as `fastfcn.optimize` rewrites it; what is not named is off."""
     return Optimize(**{**OFF, **switches})(model, full_size=full_size)
-
-
-def for_export(model: FastFCN) -> nn.Module:
-    """The form in float32 that other runtimes read, rewritten by what they do not do themselves."""
-    return optimized(model, {"drop_branches": True, "fold_bn": True, "commute": True}).network.eval()

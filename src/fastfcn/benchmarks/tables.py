@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastfcn.benchmarks.arms import AGREEING, TOLERANCE
 from fastfcn.benchmarks.bench import Bench
 from fastfcn.benchmarks.machine import conditions
 from fastfcn.benchmarks.measuring import Measured
 from fastfcn.benchmarks.memory import METHODS
 from fastfcn.benchmarks.rates import Rates
+from fastfcn.exporting.comparison import AGREEING, TOLERANCE
 from fastfcn.report.tables import Column, markdown, number
 
 

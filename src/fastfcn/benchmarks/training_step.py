@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastfcn.benchmarks.arms import Agreement, Arm, Unavailable, autocast, compare_values, compiling
+from fastfcn.benchmarks.arms import Arm, Unavailable, autocast, compare_values, compiling
 from fastfcn.benchmarks.bench import Bench
 from fastfcn.benchmarks.machine import has_bfloat16
 from fastfcn.benchmarks.plain import plain
 from fastfcn.benchmarks.plain_training import plain_loss
+from fastfcn.exporting.comparison import Agreement
 from fastfcn.models.fastfcn import FastFCN
 
 #: What the loss of the first step may differ by, relative: BatchNorm's sums and dropout are in other orders.

@@ -93,7 +93,7 @@ def read_image(path: Path, *, exif: bool, enough: Enough = whole) -> tuple[UInt8
             pass  # a warning or an error: Pillow accepts what is merely odd and refuses what is truncated
     with opened(data, path) as file:
         _check_pixels(data)
-        return _converted(file, path, exif=exif)
+        return as_rgb(file, path, exif=exif)
 
 
 def image_size(path: Path, *, exif: bool) -> tuple[int, int]:
@@ -123,7 +123,12 @@ def is_turned(data: bytes) -> bool:
         return False
 
 
-def _converted(file: Image.Image, path: Path, *, exif: bool) -> tuple[UInt8Array, tuple[int, int]]:
+def as_rgb(file: Image.Image, path: Path, *, exif: bool) -> tuple[UInt8Array, tuple[int, int]]:
+    """An open image as 8-bit RGB, (h, w, 3) uint8, and its height and width; its EXIF turn is done in place.
+
+    Raises:
+        BadSampleError: It is damaged, or has floating-point pixels.
+    """
     if exif:
         ImageOps.exif_transpose(file, in_place=True)
     if file.mode == "F":

@@ -19,7 +19,9 @@ def resize(x: Tensor, size: Sequence[int], *, align_corners: bool = ALIGN_CORNER
 
     Without `align_corners` as mmsegmentation does: the borders of the corner pixels stay in place, not their centres.
     """
-    if tuple(x.shape[-2:]) == tuple(size):
+    sides = (*x.shape[-2:], *size)
+    # In a graph for any size nobody can say whether they are the same; resizing to the same changes nothing.
+    if not any(isinstance(side, torch.SymInt) for side in sides) and sides[:2] == sides[2:]:
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
@@ -35,6 +37,34 @@ def interpolation(size: int, wanted: int, *, like: Tensor) -> Tensor:
     with full_precision(like):
         unit = torch.eye(size, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
         return resize(unit[None, None], (size, wanted))[0, 0]
+
+
+def pool(x: Tensor, bins: int) -> Tensor:
+    """Means over a grid of cells that cover the map, as ``F.adaptive_avg_pool2d``: (B, C, h, w) -> (B, C, bins, bins).
+
+    torch's operator takes the cells from the size in numbers: in a graph for any size, as of torch.onnx.export, they
+    would be those of the example for ever, and other sizes would silently give other means. There, two matrix products
+    take their place, whose cells are worked out in the graph.
+    """
+    if not torch.compiler.is_exporting():
+        return F.adaptive_avg_pool2d(x, bins)
+    if bins == 1:
+        return x.mean(dim=(2, 3), keepdim=True)
+    rows, columns = (_cells(side, bins, like=x) for side in x.shape[-2:])
+    return rows @ x @ columns.T
+
+
+def _cells(side: int, bins: int, *, like: Tensor) -> Tensor:
+    """The mean over each cell along one side, as a matrix: (bins, side).
+
+    Cell i holds the positions from floor(i side / bins) up to ceil((i + 1) side / bins), which is left out.
+    """
+    cell = torch.arange(bins, device=like.device)[:, None]
+    position = torch.arange(side, device=like.device)[None]
+    begin = torch.div(cell * side, bins, rounding_mode="floor")
+    end = torch.div((cell + 1) * side + bins - 1, bins, rounding_mode="floor")
+    inside = ((position >= begin) & (position < end)).to(like.dtype)
+    return inside / inside.sum(1, keepdim=True)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:

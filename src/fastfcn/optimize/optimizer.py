@@ -123,7 +123,7 @@ class Optimized:
         if switches.winograd and on_cpu:
             rewriting.filter_minimally(model, F4 if dtype == torch.float32 else F2, onednn=switches.onednn)
         if dtype == torch.bfloat16:
-            rewriting.to_bfloat16(model)
+            rewriting.to_half(model, dtype)
         if switches.onednn and on_cpu and not compiled:  # the compiler makes such products itself
             rewriting.multiply_pointwise(model)
         self.layout = torch.channels_last if switches.channels_last else torch.contiguous_format

@@ -145,8 +145,8 @@ class Cast(nn.Module):
         return x.to(self.dtype)
 
 
-def to_bfloat16(model: FastFCN) -> None:
-    """Hold the network in bfloat16, in place, but for what is small and decides much.
+def to_half(model: FastFCN, dtype: torch.dtype) -> None:
+    """Hold the network in 16 bits, bfloat16 or float16, in place, but for what is small and decides much.
 
     In float32 stay the encoding layer, which sums over all positions, with the gate behind it, and the classifier,
     whose logits are compared.
@@ -159,8 +159,8 @@ def to_bfloat16(model: FastFCN) -> None:
     kept = {id(tensor) for part in precise for tensor in chain(part.parameters(), part.buffers())}
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.is_floating_point() and id(tensor) not in kept:
-            tensor.data = tensor.data.to(torch.bfloat16)
+            tensor.data = tensor.data.to(dtype)
     for context in contexts:
-        context.gate = nn.Sequential(context.gate, Cast(torch.bfloat16))  # type: ignore[assignment]
+        context.gate = nn.Sequential(context.gate, Cast(dtype))  # type: ignore[assignment]
     if isinstance(classify, nn.Sequential):
         head.classify = nn.Sequential(Cast(torch.float32), classify)

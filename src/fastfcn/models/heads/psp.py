@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fastfcn.errors import UserError
-from fastfcn.models.layers import ALIGN_CORNERS, classifier, conv_bn_relu, resize
+from fastfcn.models.layers import ALIGN_CORNERS, classifier, conv_bn_relu, pool, resize
 from fastfcn.types import HeadOutput, Pyramid
 
 
@@ -50,7 +49,7 @@ class PSPHead(nn.Module):
         """The last level (B, C, h, w) -> logits (B, num_classes, h, w)."""
         x = pyramid.c5
         grids = [
-            resize(branch(F.adaptive_avg_pool2d(x, bins)), x.shape[-2:], align_corners=self.align_corners)
+            resize(branch(pool(x, bins)), x.shape[-2:], align_corners=self.align_corners)
             for branch, bins in zip(self.branches, self.bins, strict=True)
         ]
         return HeadOutput(self.classify(self.block(torch.cat([x, *grids], dim=1))))

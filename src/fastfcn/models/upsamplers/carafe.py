@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastfcn.errors import UserError
-from fastfcn.models.upsamplers.top_down import TopDown, covering, joined, windows
+from fastfcn.models.upsamplers.top_down import TopDown, covering, cropped, joined, windows
 
 
 def reassemble(x: Tensor, kernels: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class ContentAwareReassembly(nn.Module):
         """(B, C, h, w), and (B, ., H, W) whose size alone is read -> (B, C, H, W)."""
         height, width = fine.shape[-2:]
         coarse = covering(coarse, (height, width))
-        return reassemble(coarse, self.kernels(coarse))[:, :, :height, :width]
+        return cropped(reassemble(coarse, self.kernels(coarse)), (height, width))
 
 
 class CARAFE(TopDown):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastfcn.errors import UserError
 from fastfcn.models.layers import full_precision
-from fastfcn.models.upsamplers.top_down import TopDown, covering
+from fastfcn.models.upsamplers.top_down import TopDown, covering, cropped
 
 #: Equation 4, the static scope factor: with it the offsets of neighbours meet and do not cross.
 SCOPE = 0.25
@@ -54,7 +54,7 @@ class DynamicSampling(nn.Module):
                 x.unflatten(1, (self.groups, -1)).flatten(0, 1), _places(SCOPE * offsets.to(x.dtype)).flatten(0, 1),
                 mode="bilinear", padding_mode="border", align_corners=False,
             )  # fmt: skip
-        return y.view(*coarse.shape[:2], *y.shape[2:])[:, :, :height, :width].to(coarse.dtype)
+        return cropped(y.view(*coarse.shape[:2], *y.shape[2:]), (height, width)).to(coarse.dtype)
 
 
 def _places(offsets: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastfcn.errors import UserError
 from fastfcn.models.upsamplers.carafe import reassemble
-from fastfcn.models.upsamplers.top_down import TopDown, covering, extended, quarters, windows
+from fastfcn.models.upsamplers.top_down import TopDown, covering, cropped, extended, quarters, windows
 
 
 class PointAffiliation(nn.Module):
@@ -52,7 +52,7 @@ class PointAffiliation(nn.Module):
         height, width = fine.shape[-2:]
         coarse = covering(coarse, (height, width))
         fine = extended(fine, [2 * side for side in coarse.shape[-2:]])
-        return reassemble(coarse, self.kernels(coarse, fine))[:, :, :height, :width]
+        return cropped(reassemble(coarse, self.kernels(coarse, fine)), (height, width))
 
 
 class SAPA(TopDown):

@@ -55,8 +55,21 @@ def extended(x: Tensor, size: Sequence[int]) -> Tensor:
     """Repeat the last row and column until a map has at least a size: (B, C, h, w) -> (B, C, >= H, >= W)."""
     for dim, wanted in zip((2, 3), size, strict=True):
         missing = wanted - x.shape[dim]
+        if isinstance(missing, torch.SymInt):  # in a graph for any size nobody can say whether something is missing
+            x = x.index_select(dim, torch.arange(wanted, device=x.device).clamp(max=x.shape[dim] - 1))
+            continue
         if missing > 0:
             x = torch.cat([x, *[x.narrow(dim, x.shape[dim] - 1, 1)] * missing], dim=dim)
+    return x
+
+
+def cropped(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The first rows and columns: (B, C, >= H, >= W) -> (B, C, H, W)."""
+    for dim, wanted in zip((2, 3), size, strict=True):
+        if isinstance(wanted, torch.SymInt):  # as in `extended`: a slice asks whether it ends within the map
+            x = x.index_select(dim, torch.arange(wanted, device=x.device))
+        else:
+            x = x.narrow(dim, 0, wanted)
     return x
 
 
@@ -66,7 +79,8 @@ def covering(x: Tensor, size: Sequence[int]) -> Tensor:
     A level of stride 2s has half the positions of the one of stride s, rounded up or, by some backbones, down. In the
     first case what comes out of an operator is cropped; in the second it would lack the last row or column.
     """
-    return extended(x, [-(-side // 2) for side in size])
+    # (side + 1) // 2 and not -(-side // 2): a division in ONNX is cut towards zero, which is another below zero.
+    return extended(x, [(side + 1) // 2 for side in size])
 
 
 def windows(x: Tensor, size: int) -> Tensor:
@@ -79,6 +93,10 @@ def windows(x: Tensor, size: int) -> Tensor:
 def quarters(x: Tensor) -> Tensor:
     """The four positions of the fine grid in each of the coarse: (B, C, 2h, 2w) -> (B, h, w, 4, C)."""
     batch, channels, height, width = x.shape
+    if isinstance(height, torch.SymInt):  # in a graph for any size a view asks how the sides divide; this does not
+        rows, columns = (2 * torch.arange(side // 2, device=x.device) for side in (height, width))
+        corners = [x.index_select(2, rows + i).index_select(3, columns + j) for i in (0, 1) for j in (0, 1)]
+        return torch.stack(corners, dim=1).permute(0, 3, 4, 1, 2)
     parted = x.reshape(batch, channels, height // 2, 2, width // 2, 2)
     return parted.permute(0, 2, 4, 3, 5, 1).flatten(3, 4)
 
@@ -86,5 +104,5 @@ def quarters(x: Tensor) -> Tensor:
 def joined(x: Tensor) -> Tensor:
     """The way back from `quarters`: (B, h, w, 4, C) -> (B, C, 2h, 2w), channels last in memory."""
     batch, height, width, _, channels = x.shape
-    parted = x.view(batch, height, width, 2, 2, channels).transpose(2, 3)
-    return parted.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+    parted = x.view(batch, height, width, 2, 2, channels).transpose(2, 3).contiguous()
+    return parted.flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
