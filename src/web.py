@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from fastfcn import cli
@@ -21,6 +22,7 @@ def main(cfg: DictConfig) -> None:
 
     check_types(config)
     serving.check_installed()
+    GlobalHydra.instance().clear()  # all is composed; models with random weights compose others' configurations
     limits = Limits(megabytes=cfg.upload_mb, megapixels=cfg.megapixels, side=cfg.side)
     settings = serving.Settings(port=cfg.port, limits=limits, seconds=cfg.seconds, waiting=cfg.waiting)
 

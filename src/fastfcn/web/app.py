@@ -51,20 +51,21 @@ class Page:
     def __init__(self, comparer: Comparer, downloads: Downloads, *, trained: bool) -> None:
         self._comparer = comparer
         self._downloads = downloads
+        self._trained = trained
         self._names = list(comparer.models.offers)
         with gr.Blocks(
             title=texts.TITLE, analytics_enabled=False, delete_cache=(LOOKED_FOR, FORGOTTEN), fill_width=True
         ) as self.blocks:
-            self._lay_out(trained=trained)
+            self._lay_out()
             self._connect()
 
-    def _lay_out(self, *, trained: bool) -> None:
+    def _lay_out(self) -> None:
         examples = self._comparer.examples
         left, right = texts.choices(self._names)
         self._shown = gr.State(None, time_to_live=FORGOTTEN)
         self._current = gr.State(Upload(examples[0].path, examples[0].name))
         gr.HTML(texts.HEADER, js_on_load=None)
-        if not trained:
+        if not self._trained:
             gr.HTML(texts.untrained(), js_on_load=None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=300):
@@ -150,7 +151,7 @@ class Page:
                 None,
                 upload,
                 texts.caption(comparison),
-                texts.about(picture, comparison),
+                texts.about(picture, comparison, trained=self._trained),
                 texts.times(comparison, device=self._comparer.device_name),
                 *self._seen(Shown(comparison), view, strength),
                 *(gr.DownloadButton(value=path, interactive=True) for path in files),

@@ -33,7 +33,7 @@ def drop_zone(**options: Any) -> gr.Image:
 
     async def of_this_machine(place: str | Path | None) -> str | None:
         if place is not None and "://" in str(place):
-            raise gr.Error("Give the image itself, not its address.")
+            raise gr.Error("Give the image itself, not its address.", print_exception=False)
         return await into_cache(place)
 
     box.preprocess = handed_on  # type: ignore[method-assign, assignment]

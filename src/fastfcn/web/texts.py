@@ -60,7 +60,7 @@ def caption(comparison: Comparison) -> str:
     return f'<div class="ff-caption">{sides[0]}{agree}{sides[1]}</div>'
 
 
-def about(picture: Picture, comparison: Comparison) -> str:
+def about(picture: Picture, comparison: Comparison, *, trained: bool) -> str:
     """What image that is, at what size the models saw it, and what they were trained on."""
     height, width = comparison.image.shape[:2]
     size = f"{width} × {height}"
@@ -68,9 +68,10 @@ def about(picture: Picture, comparison: Comparison) -> str:
         size = f"{picture.full_size[1]} × {picture.full_size[0]}, reduced to {size} for the models"
     known = " and ".join(dict.fromkeys(answer.found.facts.name for answer in comparison.answers))
     scenes = all(answer.found.facts.name == "scenes" for answer in comparison.answers)
-    foreign = scenes and comparison.truth is None
+    foreign = trained and scenes and comparison.truth is None
+    origin = f"Trained on: {escape(known)}." if trained else "Nothing was trained: the weights are random."
     hint = " These models know drawn landscapes alone: on a photograph they guess." if foreign else ""
-    return f'<p class="ff-about">{escape(shortened(picture.name))}, {size}. Trained on: {escape(known)}.{hint}</p>'
+    return f'<p class="ff-about">{escape(shortened(picture.name))}, {size}. {origin}{hint}</p>'
 
 
 def legend(comparison: Comparison, *, alone: str | None) -> str:
