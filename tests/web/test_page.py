@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -44,11 +45,12 @@ PATIENCE = 30_000
 
 
 class Served(NamedTuple):
-    """The running server: its address, its process, the folder that it may write temporary files to."""
+    """The running server: its address, its process, the folder that it may write temporary files to, what it says."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     temporary: Path
+    log: Path
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +60,20 @@ def served(two: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     chosen = (f"checkpoints=[{two[0]},{two[1]}]", f"port={port}", "device=cpu", "upload_mb=1", "seconds=0.05")
-    process = subprocess.Popen(
-        [sys.executable, str(SRC / "web.py"), *chosen],
-        cwd=ROOT,
-        env=environment(TMPDIR=str(temporary)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith("page: "):
-            break
-    assert f"page: http://127.0.0.1:{port}/" in said, said
-    yield Served(f"http://127.0.0.1:{port}/", process, temporary)
+    log = temporary.with_name("server.log")
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, str(SRC / "web.py"), *chosen],
+            cwd=ROOT,
+            env=environment(TMPDIR=str(temporary)),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    ready, end = f"page: http://127.0.0.1:{port}/", time.monotonic() + 4 * PATIENCE / 1000
+    while ready not in log.read_text() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+    assert ready in log.read_text(), log.read_text()
+    yield Served(f"http://127.0.0.1:{port}/", process, temporary, log)
     process.kill()
     process.wait()
 
@@ -101,6 +101,8 @@ def page(served: Served, browser: Any) -> Iterator[Any]:
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
+    # What the policy has kept back never becomes a request: the browser complains of it instead.
+    opened.on("console", lambda told: faults.append(told.text) if "Content Security Policy" in told.text else None)
     opened.on("websocket", lambda socket: asked.append(socket.url))
     opened.goto(served.url)
     opened.locator("#legend button").first.wait_for()
@@ -253,11 +255,33 @@ def test_nothing_of_the_machine_or_of_other_hosts_is_served(served: Served, two:
         elsewhere.connect(("127.0.0.2", port))  # it listens on 127.0.0.1 alone
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/etc/passwd", "was not uploaded by a user"), ("http://127.0.0.1:9/x.png", "not its address")],
+)
+def test_a_path_or_an_address_instead_of_an_upload_is_refused(served: Served, path: str, words: str) -> None:
+    """As the page's own script would ask, but for a file that was never uploaded."""
+    config = json.loads(asked(f"{served.url}config")[1])
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    [event] = [one for one in config["dependencies"] if [name for _, name in one["targets"]] == ["upload"]]
+    file = {"path": path, "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+    data = [file, *(values[number] for number in event["inputs"][1:])]
+    session = f"by_hand_{len(path)}"
+    body = json.dumps({"data": data, "fn_index": event["id"], "session_hash": session}).encode()
+    request = urllib.request.Request(f"{served.url}gradio_api/queue/join", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+    with urllib.request.urlopen(f"{served.url}gradio_api/queue/data?session_hash={session}", timeout=10) as events:
+        told = next(line.decode() for line in events if b"process_completed" in line)
+    assert '"success":false' in told
+    assert words in told
+
+
 def test_it_ends_when_it_is_asked_and_leaves_nothing(served: Served) -> None:
     """The last test of this file: no other finds the server after it."""
     assert any(served.temporary.iterdir())
+    said = served.log.read_text()
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(timeout=30) == 0
-    assert served.process.stdout is not None
-    assert "Traceback" not in served.process.stdout.read()
+    assert "Traceback" not in served.log.read_text().removeprefix(said)
     assert not any(served.temporary.iterdir())

@@ -168,7 +168,7 @@ def test_names_from_files_are_escaped() -> None:
         texts.legend(comparison, alone=FACTS.class_names[1]),
         texts.caption(comparison),
         texts.times(comparison, device="<script>"),
-        texts.about(uploads.Picture(comparison.image, "<script>", (1, 2)), comparison),
+        texts.about(uploads.Picture(comparison.image, "<script>", (1, 2)), comparison, trained=True),
         texts.notice("<script>"),
     )
     assert not any("<script>" in page for page in pages)
@@ -212,6 +212,27 @@ def test_a_port_in_use_and_gradio_that_is_not_there(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "gradio" else found(name))
     assert call("web.py").sentence() == "the page needs gradio, which is not installed: pip install -e .[web]"
     assert not list(tmp_path.iterdir())
+
+
+def test_without_any_trained_model_the_page_has_some_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = []
+
+    def serve(offered: Models, settings: serving.Settings, *, trained: bool) -> None:
+        served.append((offered.get("bilinear · random weights"), settings, trained))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serving, "serve", serve)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    call("web.py", "device=cpu", "side=256", f"port={port}").check()
+    [(loaded, settings, trained)] = served
+    assert not trained
+    assert loaded.segmenter.facts is examples.FACTS
+    assert (settings.port, settings.limits.side) == (port, 256)
+    assert "No trained model was found" in texts.untrained()
 
 
 @pytest.mark.parametrize(
