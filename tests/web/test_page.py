@@ -279,9 +279,10 @@ def test_a_path_or_an_address_instead_of_an_upload_is_refused(served: Served, pa
 
 def test_it_ends_when_it_is_asked_and_leaves_nothing(served: Served) -> None:
     """The last test of this file: no other finds the server after it."""
-    assert any(served.temporary.iterdir())
+    assert any(served.temporary.glob("fastfcn_web_*/cache/*"))
     said = served.log.read_text()
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(timeout=30) == 0
     assert "Traceback" not in served.log.read_text().removeprefix(said)
-    assert not any(served.temporary.iterdir())
+    # torch may have made the folder of its compiler, which is its own affair.
+    assert [path.name for path in served.temporary.iterdir() if not path.name.startswith("torchinductor_")] == []
