@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-quick soak growth lint format lock audit clean
+.PHONY: help setup demo web test test-quick soak growth lint format lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -25,6 +25,13 @@ demo: $(READY)  ## train the four upsamplers on the embedded scenes, compare the
 	rm -rf outputs/demo
 	$(PY) src/train.py sweep=demo
 	$(PY) src/report.py runs=outputs/demo
+
+# Models of make demo or of any training will do; where there is none, two small ones are trained once.
+web: $(READY)  ## open a page on this machine that compares two models on an image; PORT (7860)
+	@find outputs/demo outputs/train outputs/multirun -path '*/checkpoints/best.ckpt' 2>/dev/null | grep -q . || test -e outputs/web/.trained || { \
+	  echo "No trained model yet: two small ones are trained first, once. Better ones: make demo."; \
+	  $(PY) src/train.py sweep=web && touch outputs/web/.trained; }
+	$(PY) src/web.py port=$(or $(PORT),7860)
 
 test: $(READY)  ## all tests, offline
 	$(PY) -m pytest

@@ -397,6 +397,25 @@ task=exports task.rows=[foo] | foo | ONNX Runtime
 task=exports task.files=[/nowhere.onnx] | /nowhere.onnx | export.py
 """
 
+WEB = r"""
+port=0 | port=0 | at least 1
+port=70000 | port=70000 | at most 65535
+port=abc | port=abc | a whole number
+side=8 | side=8 | at least 32
+upload_mb=0 | upload_mb=0 | at least 1
+megapixels=-1 | megapixels=-1 | at least 1
+seconds=0 | seconds=0 | above 0
+keep=1 | keep=1 | at least 2
+waiting=0 | waiting=0 | at least 1
+device=foo | device=foo | cpu
+checkpoints={best} | checkpoints={best} | a list
+checkpoints=[/nowhere.ckpt] | /nowhere.ckpt | checkpoints/
+checkpoints=[{text}] | {text} | damaged
+runs=5 | runs=5 | quotes
+trusted=[] | fastfcn | trusted
+nosuch=5 | nosuch | no such key
+"""
+
 TABLE = [
     row
     for script, table in {
@@ -407,6 +426,7 @@ TABLE = [
         "export.py": EXPORT,
         "report.py": REPORT,
         "benchmark.py": BENCHMARK,
+        "web.py": WEB,
     }.items()
     for row in _rows(script, table)
 ]

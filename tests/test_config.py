@@ -103,6 +103,7 @@ def test_every_option_composes_with_arguments_that_exist(option: str, monkeypatc
         ("prepare", ["data=scenes"]),
         ("benchmark", ["task=data"]),
         ("report", ["runs=outputs/demo"]),
+        ("web", []),
     ],
 )
 def test_the_other_scripts_compose_with_arguments_that_exist(script: str, overrides: list[str]) -> None:
@@ -176,7 +177,7 @@ def test_an_override_reaches_the_model() -> None:
     assert config["data"]["seed"] == 3
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "prepare", "benchmark", "predict", "export"])
+@pytest.mark.parametrize("name", ["train", "eval", "prepare", "benchmark", "predict", "export", "web"])
 def test_every_key_of_the_scripts_is_checked_or_of_a_group(name: str) -> None:
     from fastfcn.config_types import SCRIPT_KEYS
 

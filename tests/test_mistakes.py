@@ -33,6 +33,7 @@ BASE = {
     "export.py": (),
     "report.py": ("out=report", "device=cpu"),
     "benchmark.py": ("device=cpu", "repeats=3", "seconds=0.1", "warmup_seconds=0.01", "backbone=resnet18", "out=bench"),
+    "web.py": ("checkpoints=[{best}]", "device=cpu"),
 }
 #: Those that read data of their own.
 WITH_DATA = ("train.py", "prepare.py", "benchmark.py")

@@ -92,6 +92,9 @@ OWN: Mapping[str, Range] = {
     "trial": _FROM_ZERO,
     "prune_after": _FROM_ZERO,
     "startup_trials": _FROM_ZERO,
+    "port": Range(1, 2**16 - 1),
+    "side": Range(32, LARGEST),
+    "keep": Range(2, LARGEST),
 }
 
 #: By the key, in pytorch_lightning.Trainer.
