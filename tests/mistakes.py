@@ -277,7 +277,46 @@ data=folder data.dataset.root=/nowhere | data.dataset.root=/nowhere | folder of 
 trusted=[] | fastfcn | trusted
 seed=abc | seed=abc | a whole number
 foo=5 | foo | no such key
-"""
+figure=null checkpoints=null | something to do | ckpt_path=... input=...
+ckpt_path={best} input={run} | one of the two | figure=... checkpoints=[...]
+checkpoints=null | checkpoints | checkpoints=...
+figure=null checkpoints=null input={run} | ckpt_path | ckpt_path=...
+IMAGES | input | input=...
+IMAGES input=[] | input is empty | a folder
+IMAGES input=5 | input=5 | quotes
+IMAGES input=/nowhere | input=/nowhere | no such file or folder
+IMAGES input=https://example.org/a.jpg | https://example.org/a.jpg | download it
+IMAGES input=webcam:front | input=webcam:front | webcam:0
+IMAGES input=webcam:99 | input=webcam:99 | no camera
+IMAGES input=[-,{run}] | - goes alone | input
+IMAGES input={run}/checkpoints | {run}/checkpoints | no image
+IMAGES input={text} out=a.png | {text} | cannot be read as an image
+IMAGES input={run} names=[a] | names=['a'] | figure=...
+IMAGES input={run} data=scenes | data=... | input=...
+IMAGES input={run} output=[foo] | output=[foo] | mask, ids
+IMAGES input={run} output=[] | output=[] | mask, ids
+IMAGES input={run} output=mask | output=mask | a list
+IMAGES input={run} output=[video] | output=[video] | videos
+IMAGES input={run} alpha=2 | alpha=2 | at most 1
+IMAGES input={run} batch_size=0 | batch_size=0 | at least 1
+IMAGES input={run} tile=100 | tile=100 | a multiple of 32
+IMAGES input={run} tile=big | tile=big | auto
+IMAGES input={run} tile=128 | halo=128 | tile=288
+IMAGES input={run} halo=-32 | halo=-32 | at least 0
+IMAGES input={run} frames=0 | frames=0 | at least 1
+IMAGES input={run} on_bad_image=maybe | on_bad_image=maybe | error or skip
+IMAGES input={run} overwrite=5 | overwrite=5 | true or false
+IMAGES input={run} out=/proc/none | out=/proc/none | choose a folder
+IMAGES input={run} out={run} | out={run} | choose another folder
+IMAGES input={run} out=a.png | out=a.png | name a folder
+IMAGES input={run}/curves.png out=a.npz | out=a.npz | .png
+IMAGES input={run}/curves.png out=a.png output=[mask,ids] | out=a.png | one kind
+IMAGES input={run} inference=center_crop | inference=center_crop | whole, slide, multiscale
+IMAGES input={run} optimize.winograd=false | optimize.winograd=false | inference.optimize=true
+IMAGES input={run} device=foo | device=foo | cpu
+figure=null checkpoints=null ckpt_path=/nowhere.ckpt input={run} | /nowhere.ckpt | checkpoints/
+figure=null checkpoints=null ckpt_path={text} input={run} | {text} | damaged
+""".replace("IMAGES", "figure=null checkpoints=null ckpt_path={best}")
 
 PREPARE = r"""
 data=??? | data | choose one of

@@ -71,8 +71,8 @@ def test_weights_alone_cannot_be_resumed(original: Path, tmp_path: Path) -> None
     ("given", "words"),
     [
         (
-            {"to": "onnx", "official": "x", "ckpt_path": None},
-            ["to=onnx: choose one of ckpt, official, safetensors, hub."],
+            {"to": "h5", "official": "x", "ckpt_path": None},
+            ["to=h5: choose one of ckpt, official, safetensors, onnx, openvino, torch_export, hub."],
         ),
         ({"to": "ckpt", "official": None, "ckpt_path": "x"}, ["to=ckpt needs official="]),
         ({"to": "official", "official": "x", "ckpt_path": "y"}, ["to=official needs ckpt_path="]),

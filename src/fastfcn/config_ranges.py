@@ -75,6 +75,8 @@ OWN: Mapping[str, Range] = {
     "scales": _POSITIVE,
     "num_workers": Range(0, 16 * (os.cpu_count() or 1)),
     "workers": _FROM_ZERO,
+    "halo": _FROM_ZERO,
+    "alpha": Range(0, 1),
     "processes": _FROM_ZERO,
     "max_bad_samples": _FROM_ZERO,
     "ignore_index": Range(0, 2**16 - 1),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fastfcn.config_ranges import check_trainer, range_of
 from fastfcn.errors import UserError
+from fastfcn.prediction import keys as prediction_keys
 
 #: Keys of the scripts themselves, which no signature tells about.
 SCRIPT_KEYS: Mapping[str, object] = {
@@ -58,7 +59,7 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "to": str,
     "out": str | None,
     "device": str,
-    "checkpoints": list[str],
+    "checkpoints": list[str] | None,
     "names": list[str] | None,
     "images": list[str] | None,
     "pick": str,
@@ -68,6 +69,7 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "paths.data_dir": str,
     "paths.run_dir": str,
     "data.split": str | None,
+    **prediction_keys.TYPES,
 }
 
 #: What Hydra itself asks for beside a target's arguments.

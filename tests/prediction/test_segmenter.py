@@ -13,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 import fastfcn
+from fastfcn.conversion import convert
 from fastfcn.data.batches import normalise
 from fastfcn.errors import BadSampleError, UserError
 from fastfcn.inference import Direct, SlidingWindow
+from fastfcn.optimize import Optimize
 from fastfcn.prediction.images import pixels
 from fastfcn.prediction.opening import Sizes
 from fastfcn.prediction.protocols import choose
@@ -232,3 +234,31 @@ def test_a_checkpoint_is_segmented_with_as_it_is_evaluated(first_version: Path) 
 def test_what_a_model_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no checkpoint"):
         fastfcn.segment(PICTURE, model=tmp_path / "none.ckpt", device="cpu")
+
+
+def test_the_optimised_network_gives_the_same_classes(first_version: Path) -> None:
+    path = Path(__file__).resolve().parents[1] / "fixtures/scenes/images/test/1.png"
+    quick = Optimize(compile=False, dtype="float32")
+    for inference in ("whole", "slide"):
+        plain = fastfcn.Segmenter.from_file(first_version, inference=inference, device="cpu")
+        fast = fastfcn.Segmenter.from_file(first_version, inference=inference, optimize=quick, device="cpu")
+        assert (plain(path).ids == fast(path).ids).mean() > 0.998
+        assert plain.settings() != fast.settings()
+        assert fast.settings()["optimize"]["dtype"] == "float32"
+
+
+def test_weights_without_pickle_segment_as_the_checkpoint(first_version: Path, tmp_path: Path) -> None:
+    out = tmp_path / "weights.safetensors"
+    convert(ckpt_path=str(first_version), official=None, to="safetensors", out=str(out))
+    one, other = (fastfcn.segment(PICTURE, model=model, device="cpu").ids for model in (first_version, out))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_batch_is_its_images_one_by_one(first_version: Path) -> None:
+    segmenter = fastfcn.Segmenter.from_file(first_version, inference="slide", device="cpu")
+    images = [RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(3)]
+    for image, found in zip(images, segmenter.batch(images, probabilities=True), strict=True):
+        alone = segmenter(image, probabilities=True)
+        assert found.probabilities is not None
+        assert alone.probabilities is not None
+        np.testing.assert_allclose(found.probabilities, alone.probabilities, atol=1e-4)

@@ -54,7 +54,7 @@ class Row:
         mib: size of the file with its weights.
         agreement: with the reference.
         timing: of a call.
-        note: what else there is to say.
+        note: what else.
     """
 
     name: str
@@ -225,15 +225,13 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _between(timing: Timing | None) -> str:
-    if timing is None:
-        return "-"
-    return f"{timing.p10:,.2f} to {timing.p90:,.2f}{'' if timing.steady else ' (not steady)'}"
+    steady = "" if timing is None or timing.steady else " (not steady)"
+    return "-" if timing is None else f"{timing.p10:,.2f} to {timing.p90:,.2f}{steady}"
 
 
 def _same(row: Row) -> str:
-    if row.agreement is None or row.agreement.same is None:
-        return "-"
-    return f"{100 * row.agreement.same:.2f}%{'' if row.agreement.fine else ' (too little)'}"
+    found = row.agreement
+    return "-" if found is None or found.same is None else f"{found.same:.2%}{'' if found.fine else ' (too little)'}"
 
 
 def _how(bench: Bench, images: str) -> str:
@@ -250,14 +248,8 @@ def _how(bench: Bench, images: str) -> str:
 
 
 def _as_dict(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "precision": row.precision,
-        "mib": row.mib,
-        "milliseconds": None if row.timing is None else row.timing._asdict(),
-        "agreement": None if row.agreement is None else row.agreement._asdict(),
-        "note": row.note,
-    }
+    told = {key: of and of._asdict() for key, of in {"milliseconds": row.timing, "agreement": row.agreement}.items()}
+    return {"name": row.name, "precision": row.precision, "mib": row.mib, **told, "note": row.note}
 
 
 def _mib(paths: Sequence[Path]) -> float:

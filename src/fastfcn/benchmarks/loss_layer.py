@@ -6,29 +6,17 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastfcn.benchmarks.arms import Arm, compare_values
-from fastfcn.benchmarks.plain_training import resized_cross_entropy
+from fastfcn.benchmarks.plain_training import exact_cross_entropy, resized_cross_entropy
 from fastfcn.exporting.comparison import Agreement
 from fastfcn.losses import cross_entropy
-from fastfcn.models.layers import interpolation
-from fastfcn.types import IGNORE_INDEX
 
 #: What loss and gradient may differ from those in float64 by, relative to the largest, to be timed.
 TOLERANCE = 5e-6
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def _exact(logits: Tensor, mask: Tensor) -> Tensor:
-    """In float64: (B, C, h, w), (B, H, W) -> the mean over the labelled pixels."""
-    rows, columns = (
-        interpolation(have, want, like=logits.float()).to(logits.dtype)
-        for have, want in zip(logits.shape[-2:], mask.shape[-2:], strict=True)
-    )
-    return F.cross_entropy(rows.T @ logits @ columns, mask, ignore_index=IGNORE_INDEX)
 
 
 #: The rows of the table by name, the reference first.
@@ -54,7 +42,7 @@ def loss_arms(mask: Tensor, *, num_classes: int, stride: int, seed: int) -> list
     def check(loss: Loss) -> Agreement:
         if not reference:
             exact = logits.detach().double().requires_grad_()
-            reference.extend(each.detach() for each in once(_exact, exact))
+            reference.extend(each.detach() for each in once(exact_cross_entropy, exact))
         found = [compare_values(a, b, tolerance=TOLERANCE) for a, b in zip(once(loss), reference, strict=True)]
         return max(found, key=lambda each: each.error)
 

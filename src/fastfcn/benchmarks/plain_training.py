@@ -15,6 +15,18 @@ def resized_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return F.cross_entropy(full, mask, ignore_index=IGNORE_INDEX)
 
 
+def exact_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """The same of logits in float64, by the resize's weights as float32 has them."""
+    sides = zip(logits.shape[-2:], mask.shape[-2:], strict=True)
+    rows, columns = (
+        F.interpolate(
+            torch.eye(have, device=logits.device)[None, None], (have, want), mode="bilinear", align_corners=True
+        )[0, 0].to(logits.dtype)
+        for have, want in sides
+    )
+    return F.cross_entropy(rows.T @ logits @ columns, mask, ignore_index=IGNORE_INDEX)
+
+
 def presence_target(mask: Tensor, num_classes: int) -> Tensor:
     """Which classes occur in each image, (B, num_classes), by a loop over the images and a histogram of each."""
     target = torch.zeros(len(mask), num_classes, device=mask.device)

@@ -83,7 +83,7 @@ def runnable(model: FastFCN, *, optimize: Optimize | None, full_size: bool) -> M
     """
     if optimize is not None:
         return optimize(model, full_size=full_size)
-    model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.eval().to(memory_format=torch.channels_last)
 
     def logits(image: Tensor) -> Tensor:
         found: Tensor = model(image.contiguous(memory_format=torch.channels_last), full_size=full_size).logits

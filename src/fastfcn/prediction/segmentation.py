@@ -55,7 +55,7 @@ class Segmentation:
             raise UserError("uncertainty() needs the probabilities: segment with probabilities=True.")
         p = self.probabilities
         entropy = -(p * np.log(np.maximum(p, np.finfo(np.float32).tiny))).sum(0) / np.log(len(p))
-        return entropy.clip(0, 1).astype(np.float32)
+        return np.asarray(entropy.clip(0, 1), dtype=np.float32)
 
     def colours(self) -> UInt8Array:
         """(H, W, 3) uint8, RGB: each pixel in the colour of its class."""
@@ -93,7 +93,9 @@ class Segmentation:
 
 def as_ids(labels: npt.NDArray[Any], facts: DataFacts) -> Ids:
     """Class ids in the type that holds all classes: uint8 or int32."""
-    return labels.astype(np.uint8 if facts.num_classes <= IN_A_BYTE else np.int32, copy=False)
+    if facts.num_classes <= IN_A_BYTE:
+        return np.asarray(labels, dtype=np.uint8)
+    return np.asarray(labels, dtype=np.int32)
 
 
 def painted(ids: Ids, facts: DataFacts) -> UInt8Array:
