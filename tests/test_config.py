@@ -179,7 +179,7 @@ def test_an_override_reaches_the_model() -> None:
 
 @pytest.mark.parametrize("name", ["train", "eval", "prepare", "benchmark", "predict", "export", "web"])
 def test_every_key_of_the_scripts_is_checked_or_of_a_group(name: str) -> None:
-    from fastfcn.config_types import SCRIPT_KEYS
+    from fastfcn.config_keys import SCRIPT_KEYS
 
     text = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(Path(CONF) / f"{name}.yaml"), resolve=False))
     loose = {key for key, value in text.items() if isinstance(value, bool | int | float)}

@@ -11,66 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastfcn.config_keys import SCRIPT_KEYS
 from fastfcn.config_ranges import check_trainer, range_of
 from fastfcn.errors import UserError
-from fastfcn.prediction import keys as prediction_keys
-
-#: Keys of the scripts themselves, which no signature tells about.
-SCRIPT_KEYS: Mapping[str, object] = {
-    "seed": int,
-    "output_stride": int,
-    "head_kernel_size": int,
-    "fit": bool,
-    "test": bool,
-    "fine_tune": bool,
-    "new_classifier": bool,
-    "channels_last": bool,
-    "compile": bool,
-    "activation_checkpointing": bool | list[str],
-    "auto_batch": bool,
-    "freeze": list[str],
-    "deterministic": bool | typing.Literal["warn"],
-    "paths.outside": bool,
-    "num_classes": int,
-    "repeats": int,
-    "seconds": float,
-    "warmup_seconds": float,
-    "matrix_side": int | None,
-    "prepare.check": bool,
-    "prepare.workers": int | None,
-    "errors": bool,
-    **dict.fromkeys(("count", "candidates", "port", "upload_mb", "megapixels", "side", "keep", "waiting"), int),
-    "latency": dict[str, Any] | None,
-    "latency.measure": bool | typing.Literal["auto"],
-    "latency.warmup": int,
-    "latency.repeats": int,
-    "latency.seconds": float,
-    "figure": str | dict[str, Any] | None,
-    "figure.images": int,
-    "figure.candidates": int,
-    "run_name": str | None,
-    "resume": str | None,
-    "init_from": str | None,
-    "ckpt_path": str | None,
-    "official": str | None,
-    "submission": str | None,
-    "compare": list[str] | None,
-    "trusted": list[str],
-    "to": str,
-    "out": str | None,
-    "device": str,
-    "checkpoints": list[str] | None,
-    "names": list[str] | None,
-    "images": list[str] | None,
-    "pick": str,
-    "runs": str | list[str],
-    "prepare.splits": list[str],
-    "prepare.out": str,
-    "paths.data_dir": str,
-    "paths.run_dir": str,
-    "data.split": str | None,
-    **prediction_keys.TYPES,
-}
 
 #: What Hydra itself asks for beside a target's arguments.
 OF_TARGETS: Mapping[str, object] = {"_target_": str, "_partial_": bool}

@@ -299,7 +299,7 @@ def test_what_exceeds_memory_or_time_is_left_out_with_the_reason(monkeypatch: py
 
 def test_the_loss_of_a_compiled_step_is_compared_before_a_step_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler's own part is left out: what is tried first may not move the weights."""
-    monkeypatch.setattr(nn.Module, "compile", lambda self: None)
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: None)
     optim, loss = SGDPoly(lr=1.0), SegmentationLoss()
     bench = Bench(build=lambda classes: tiny(), num_classes=5, plan=QUICK, optim=optim, loss=loss)
     arms, missing = step_arms(bench, batch=2, size=(32, 32), compiled=True)
