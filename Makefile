@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo web test test-quick soak growth lint format lock audit clean
+.PHONY: help setup demo web test test-quick soak growth lint format docs lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -58,6 +58,9 @@ format: $(READY)  ## format, mend what can be mended, clear the notebooks' outpu
 lock: $(READY)  ## pin the newest versions that pyproject.toml admits; no download host is recorded
 	$(PY) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	  --no-emit-index-url --no-header --no-annotate --upgrade --output-file requirements.lock
+
+docs: $(READY)  ## build the documentation into outputs/docs, offline
+	$(PY) -m fastfcn.documentation out=outputs/docs
 
 # pip-audit (Apache-2.0, of the Python Packaging Authority) in an environment of its own. --strict: a package that the list
 # does not know fails, instead of passing as harmless.
