@@ -40,7 +40,8 @@ def pixel_by_pixel(logits: Tensor, mask: Tensor, **options: Any) -> Tensor:
         pixels = []
         for row, column in (labels != IGNORE_INDEX).nonzero().tolist():
             label = int(labels[row, column])
-            pixels.append((class_weights[label], image[label, row, column]))
+            if class_weights[label]:  # a class of no weight counts nowhere, nor is it among the hard ones
+                pixels.append((class_weights[label], image[label, row, column]))
         if threshold is not None and pixels:
             least = options.get("ohem_min_kept") or max(1, len(pixels) // 16)
             pixels.sort(key=lambda pixel: float(pixel[1].detach()))
@@ -163,3 +164,13 @@ def test_classes_are_counted_in_the_images_that_show_them() -> None:
     assert math.isclose(sum(pixels), sum(int((mask >= 0).sum()) for mask in masks))
     parts = [count(dataset, range(rank, len(dataset), 3), skip=False) for rank in range(3)]
     assert sum(part[0] for part in parts).tolist() == pixels.tolist()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_batch_that_counts_for_nothing_has_gradients_of_zero_at_any_scale(options: dict[str, Any]) -> None:
+    logits = torch.randn(2, 4, 5, 7, requires_grad=True)
+    loss = SegmentationLoss(**options)(SegmentationOutput(logits), torch.full((2, *MASK), IGNORE_INDEX))["ce"]
+    (loss * 2.0**16).backward()
+    assert float(loss) == 0
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()

@@ -57,7 +57,7 @@ class AverageWeights(Callback):
         if self.decay is None or trainer.state.fn != TrainerFn.FITTING or AVERAGING_KEY not in checkpoint:
             return
         kept = checkpoint[AVERAGING_KEY]
-        self._steps, self._seen = kept["steps"], checkpoint["global_step"]
+        self._steps = kept["steps"]
         self._loaded = _of_model(checkpoint["state_dict"])
         with torch.no_grad():  # Lightning has filled it with the average
             for name, value in _model_entries(pl_module).items():
@@ -73,10 +73,12 @@ class AverageWeights(Callback):
             for name, value in self._other.items():
                 value.copy_(self._loaded[name])
             self._loaded = None
-        elif trainer.ckpt_path is not None:
-            self._seen = trainer.global_step
-            if trainer.is_global_zero:
-                print("the checkpoint has no average of the weights: it begins with them", flush=True)
+        elif trainer.ckpt_path is not None and trainer.is_global_zero:
+            print("the checkpoint has no average of the weights: it begins with them", flush=True)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seen = trainer.global_step  # which Lightning restores behind on_fit_start
 
     @override
     def on_train_batch_end(

@@ -58,8 +58,14 @@ def count(dataset: SegmentationDataset, indices: Iterable[int], *, skip: bool) -
 
     Raises:
         BadSampleError: A sample cannot be read.
+        UserError: The images have no labels.
     """
     classes = dataset.facts.num_classes
+    if isinstance(dataset, FileDataset) and not dataset.labelled:
+        raise UserError(
+            "loss.class_weights: the images that are trained on have no labels to count: choose another "
+            "data.train_split, or give the weights as a list."
+        )
 
     def of_one(index: int) -> Counts:
         try:

@@ -56,15 +56,15 @@ def labelled_share(mask: Tensor) -> Tensor:
     over all labelled pixels of the global batch, as one process would have it; a mean of each process's own mean would
     give a pixel more weight the fewer labelled ones its process has.
     """
-    return _share((mask != IGNORE_INDEX).sum(), least=1)
+    return _share((mask != IGNORE_INDEX).sum())
 
 
-def _share(count: Tensor, *, least: float) -> Tensor:
-    """The sum of the processes' counts, so much at least, over their number; every process must call it."""
+def _share(count: Tensor) -> Tensor:
+    """The sum of the processes' counts, 1 where it is 0, over their number; every process must call it."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return count.clamp(min=least)
+        return count.where(count > 0, 1)
     dist.all_reduce(count)
-    return count.clamp(min=least) / dist.get_world_size()
+    return count.where(count > 0, 1) / dist.get_world_size()
 
 
 class SegmentationLoss(nn.Module):
@@ -147,8 +147,7 @@ class SegmentationLoss(nn.Module):
             labelled = labelled_share(whole) if self.training else (whole != IGNORE_INDEX).sum().clamp(min=1)
             return lambda logits: cross_entropy(logits, mask, labelled=labelled)
         weights, count = self._weights(mask, like), self._count(whole, like)
-        least = torch.finfo(count.dtype).tiny  # without labels the sum is 0
-        total = _share(count, least=least) if self.training else count.clamp(min=least)
+        total = _share(count) if self.training else count.where(count > 0, 1)  # without labels the sum is 0
         return lambda logits: (
             weighted_cross_entropy(logits, mask, self._chosen(logits, mask, weights), gamma=self.gamma) / total
         )
@@ -180,7 +179,8 @@ class SegmentationLoss(nn.Module):
         """The weights of the pixels that count; of hard pixels those of an image sum to 1."""
         if self.ohem_threshold is None:
             return weights
-        hard = hard_pixels(logits, mask, threshold=self.ohem_threshold, min_kept=self.ohem_min_kept)
+        counted = mask.where(weights > 0, IGNORE_INDEX)  # a class of no weight is never learned: it would stay hard
+        hard = hard_pixels(logits, counted, threshold=self.ohem_threshold, min_kept=self.ohem_min_kept)
         kept = weights * hard
         return kept / kept.flatten(1).sum(1).clamp(min=torch.finfo(kept.dtype).tiny).view(-1, 1, 1)
 
@@ -214,10 +214,10 @@ def hard_pixels(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int
     """
     entropy = pixel_cross_entropy(logits.detach(), mask)
     known = mask != IGNORE_INDEX
-    hard = known & (entropy > -math.log(threshold))
-    for image, labelled, chosen in zip(entropy, known, hard, strict=True):
-        count = int(labelled.sum())
-        least = min(count, max(1, count // 16) if min_kept is None else min_kept)
-        if least:
-            chosen |= labelled & (image >= image[labelled].topk(least).values[-1])
-    return hard
+    count = known.flatten(1).sum(1)
+    least = (count // 16).clamp(min=1) if min_kept is None else torch.full_like(count, min_kept)
+    least = least.minimum(count)
+    # Without a look at the numbers, for which the host would wait for the device.
+    hardest = entropy.where(known, -1.0).flatten(1).sort(1, descending=True).values
+    edge = hardest.gather(1, (least - 1).clamp(min=0)[:, None])[:, :, None]
+    return known & ((entropy > -math.log(threshold)) | ((entropy >= edge) & (least > 0)[:, None, None]))

@@ -113,9 +113,10 @@ class SGDPoly:
         for name, factor in sorted((self.factors or {}).items(), key=lambda item: item[0] != "backbone"):
             for part in written_out([name], key=key):
                 factors[part] = factor
+        whole = not self.layer_decay and not set(self.factors or ()) & set(OF_THE_BACKBONE)
         return [
             {"params": parameters, "lr": self.lr * scale * factors[part], "name": part}
-            for part, parameters in parameters_of(model, key=key).items()
+            for part, parameters in parameters_of(model, key=key, whole=whole).items()
         ]
 
     def _fused(self, parameters: list[nn.Parameter], clipped_in_mixed_precision: bool) -> bool:

@@ -59,19 +59,21 @@ def modules_of(model: nn.Module, parts: Iterable[str], *, key: str) -> dict[str,
     return {part: stages[part] if part in stages else others[part] for part in parts}
 
 
-def parameters_of(model: nn.Module, *, key: str) -> dict[str, list[nn.Parameter]]:
+def parameters_of(model: nn.Module, *, key: str, whole: bool = False) -> dict[str, list[nn.Parameter]]:
     """The trainable parameters of every part; those that belong to none of its modules are the stem's.
 
     Args:
         model: See `modules_of`.
         key: That needs them.
+        whole: Let all of a backbone that cannot be taken apart be the stem's.
 
     Raises:
         UserError: The backbone cannot be taken apart.
     """
     backbone = model.get_submodule("backbone")
+    stages = {} if whole and not _has_stages(backbone) else _stages(model, key)
     found = {part: [] if part == "stem" else _trainable(modules) for part, modules in
-             {**_stages(model, key), **modules_of(model, PARTS[5:], key=key)}.items()}  # fmt: skip
+             {**stages, **modules_of(model, PARTS[5:], key=key)}.items()}  # fmt: skip
     known = {id(parameter) for parameters in found.values() for parameter in parameters}
     found["stem"] = [parameter for parameter in _trainable([backbone]) if id(parameter) not in known]
     return found
@@ -79,6 +81,10 @@ def parameters_of(model: nn.Module, *, key: str) -> dict[str, list[nn.Parameter]
 
 def _trainable(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _has_stages(backbone: nn.Module) -> bool:
+    return hasattr(backbone, "stage") and all(backbone.stage(level) is not None for level in LEVELS)  # type: ignore[operator]
 
 
 def _stages(model: nn.Module, key: str) -> dict[str, list[nn.Module]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 
 from fastfcn.data.coco import CocoDataset
@@ -279,3 +280,18 @@ def test_splits_of_different_classes_are_refused(root: Path) -> None:
     data.open("train")
     with pytest.raises(UserError, match=r"train and val have different classes, class 2 is 'dog' and 'wolf'"):
         data.open("val")
+
+
+def test_predictions_of_images_elsewhere_stay_in_their_folder(root: Path, tmp_path: Path) -> None:
+    """Their names are those under which a submission writes: an absolute one would write over the image itself."""
+
+    def elsewhere(what: dict[str, Any]) -> None:
+        first, second = what["images"]
+        for image, told in ((first, str(tmp_path / "one.png")), (second, "../two.png")):
+            Image.new("RGB", (image["width"], image["height"])).save(root / "images" / told)
+            image["file_name"] = told
+
+    spoil(root, elsewhere)
+    names = [sample.name for sample in opened(root).samples]
+    assert [Path(name).name for name in names] == ["one", "two"]
+    assert not any(Path(name).is_absolute() or ".." in Path(name).parts for name in names)

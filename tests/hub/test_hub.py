@@ -202,6 +202,10 @@ def test_no_folder_of_this_machine_is_told(folder: Path, trained: Trained) -> No
         for place in ("somebody", "secret", str(trained.ckpt.parent), str(ROOT)):
             assert place not in text
     assert public("[/a/b/c.txt, ~/d/e.png, 1/2, http://host/x, data/y]") == "[c.txt, e.png, 1/2, http://host/x, data/y]"
+    assert public("init_from=/home/jane doe/run/best.ckpt") == "init_from=best.ckpt"
+    assert public("file:///home/jane/x.png") == "x.png"
+    assert public("/secret") == "secret"
+    assert public("1/2") == "1/2"
 
 
 def test_a_card_of_little(trained: Trained, cache: Path, tmp_path: Path) -> None:

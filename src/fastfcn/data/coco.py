@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
@@ -218,9 +218,10 @@ def _samples(
             findings.append(Unpaired("missing image", told))
             continue
         places.append(place)
-        samples.append(
-            Pair(Path(image.file_name).with_suffix("").as_posix(), path, file.path if file.labelled else None)
-        )
+        # Predictions are written under this name: it must not lead out of their folder.
+        inside = [part for part in PurePosixPath(image.file_name).parts if part not in ("/", "//", "..")]
+        name = PurePosixPath(*inside).with_suffix("").as_posix()
+        samples.append(Pair(name, path, file.path if file.labelled else None))
     if not samples and not findings:
         raise UserError(f"The split {split} of {file.path} has no image: choose another data.dataset.val_share.")
     names = [sample.name for sample in samples]

@@ -15,9 +15,13 @@ from fastfcn.types import UNKNOWN_DATA
 #: Of the configuration, in this order; of a group all its values.
 RECIPE = (
     "init_from",
+    "new_classifier",
+    "freeze",
     "backbone.weights",
     "trainer.max_epochs",
     "trainer.precision",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val",
     "data.train_split",
     "data.batch_size",
     "data.base_size",
@@ -26,8 +30,12 @@ RECIPE = (
     "data.flip",
     "data.blur",
     "data.augmentations",
+    "data.cat_max_ratio",
+    "data.class_crops",
     "optim",
     "loss",
+    "callbacks.average_weights.decay",
+    "callbacks.stop_early.patience",
     "seed",
 )
 
@@ -82,6 +90,10 @@ def write(source: Source, *, repo: str, sha256: str, weights_file: str, allowed:
 
 def public(value: object) -> str:
     """A value of a configuration as text, without the folders of the machine that it comes from."""
+    # A text that is a path as a whole, or key=path, blanks and all.
+    whole = re.fullmatch(r"([\w.+~@-]+=)?['\"]?(?:file:|~|/)[^\[\]{}]*?([^/'\"]+)/*['\"]?", str(value))
+    if whole:
+        return f"{whole[1] or ''}{whole[2]}"
     return re.sub(r"(?<![\w.:/])(?:~|/)[^\s,\]}'\"]*/([^\s,/\]}'\"]+)", r"\1", str(value))
 
 

@@ -108,7 +108,9 @@ def _is_of(evaluated: str, given: str) -> bool:
     if is_address(given):
         return is_address(evaluated) and parse(evaluated) == parse(given)
     theirs, ours = Path(evaluated).expanduser(), Path(given).expanduser().resolve()
-    return theirs.resolve() == ours or (not theirs.is_absolute() and ours.parts[-len(theirs.parts) :] == theirs.parts)
+    # checkpoints/best.ckpt alone is that of any run.
+    known = not theirs.is_absolute() and len(theirs.parts) > 2
+    return theirs.resolve() == ours or (known and ours.parts[-len(theirs.parts) :] == theirs.parts)
 
 
 def _read(path: Path, otherwise: Any = None) -> Any:

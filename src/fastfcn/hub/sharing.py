@@ -78,7 +78,7 @@ def _without_places(value: Any) -> Any:
         return {key: _without_places(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_without_places(inner) for inner in value]
-    if isinstance(value, str) and (value.startswith("~") or Path(value).is_absolute()):
+    if isinstance(value, str) and (value.startswith(("~", "file:")) or Path(value).is_absolute()):
         return f"data/{Path(value).name}"
     return value
 

@@ -69,6 +69,10 @@ class FastFCN(nn.Module):
                 f"which expects {self.upsample.input_stride}: leave output_stride out, it follows the upsampler."
             )
 
+    def extra_repr(self) -> str:
+        """What no module inside shows, where it is not the paper's; `fastfcn.official` compares what models print."""
+        return "" if self.align_corners == ALIGN_CORNERS else f"align_corners={self.align_corners}"
+
     def forward(self, image: Tensor, *, full_size: bool = True) -> SegmentationOutput:
         """(B, 3, H, W), normalised -> logits (and, in training, auxiliary logits) at image size, and presence.
 
