@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastfcn.errors import UserError
-from fastfcn.exporting import onnx_file
+from fastfcn.exporting import onnx_file, openvino_file
 from fastfcn.exporting.network import WithEnds, for_export
 from fastfcn.exporting.program import LEAST, trace
 from fastfcn.exporting.request import Wanted
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.models.layers import pool
+from fastfcn.models.upsamplers.top_down import covering, cropped
 from tests.exporting.models import tiny
 
 #: Odd, unequal, the smallest, and those whose halves are rounded up at other levels.
@@ -86,6 +87,24 @@ def test_torchs_pooling_exports_cleanly_and_is_silently_wrong_at_other_sizes(own
     other = torch.randn(1, 3, 131, 203)
     wrong = float((run(other) - module(other)).abs().max() / module(other).abs().max())
     assert wrong < 1e-5 if own else wrong > 0.01
+
+
+class Halves(nn.Module):
+    """What CARAFE, SAPA and DySample do with sizes that do not divide."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        coarse = covering(F.max_pool2d(image, 3, 2, 1), image.shape[-2:])
+        return cropped(F.pixel_shuffle(coarse.repeat(1, 4, 1, 1), 2), image.shape[-2:])
+
+
+def test_sizes_that_do_not_divide_are_those_of_torch_in_other_runtimes(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    onnx_file.write(trace(Halves().eval(), Wanted(dynamic=True), size=None).program, path)
+    runtimes = [onnx_file.runner(path), openvino_file.compiled(openvino_file.converted(path))]
+    for size in ((34, 63), (35, 36), (97, 131)):
+        image = torch.randn(1, 3, *size)
+        for run in runtimes:
+            torch.testing.assert_close(run(image), Halves()(image), atol=1e-6, rtol=1e-5)
 
 
 def test_a_model_that_no_graph_can_say_is_told_in_a_sentence() -> None:

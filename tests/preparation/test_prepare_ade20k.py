@@ -214,7 +214,7 @@ def test_the_script_says_what_is_wrong_with_its_options(tmp_path: Path) -> None:
     def sentence(*overrides: str) -> str:
         return call("prepare.py", f"paths.data_dir={tmp_path}", *overrides).sentence()
 
-    assert "choose one of ade20k, folder, pascal_context, scenes" in sentence()
+    assert "choose one of ade20k, coco, folder, pascal_context, scenes" in sentence()
     assert "prepare.retries=many: give a whole number" in sentence("data=ade20k", "prepare.retries=many")
     assert "prepare.dry_run=perhaps: give true or false" in sentence("data=ade20k", "prepare.dry_run=perhaps")
     assert "prepare.sources.images.url=" in sentence("data=ade20k", "prepare.sources.images.url=null")

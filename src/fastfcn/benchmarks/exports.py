@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from torch import Tensor
 
 from fastfcn.benchmarks import tables
 from fastfcn.benchmarks.bench import Bench, sizes_of
-from fastfcn.benchmarks.protocol import Timing
+from fastfcn.benchmarks.export_rows import Row, table
 from fastfcn.errors import UserError
-from fastfcn.exporting.comparison import Agreement, compare_export
+from fastfcn.exporting.comparison import compare_export
 from fastfcn.exporting.description import Description
 from fastfcn.exporting.making import make
 from fastfcn.exporting.network import normalised, picture
@@ -24,7 +23,6 @@ from fastfcn.exporting.quantising import fitted, spread
 from fastfcn.exporting.request import Precision, Wanted, files_of
 from fastfcn.exporting.runtime import TRUSTED, Exported, load_exported
 from fastfcn.own_entry import own_entry
-from fastfcn.report.tables import Column, markdown, number
 from fastfcn.types import DataFacts
 
 #: The reference of all that is made of a model.
@@ -41,29 +39,6 @@ ROWS: Mapping[str, tuple[str, Precision, bool]] = {
     "OpenVINO fp16": ("openvino", "fp16", False),
     "OpenVINO int8": ("openvino", "int8", False),
 }
-
-
-@dataclass(kw_only=True)
-class Row:
-    """A row of the table.
-
-    Attributes:
-        name: of it.
-        predict: normalised images -> logits or classes; None where it cannot be made here, for the reason in `note`.
-        precision: of the file.
-        mib: size of the file with its weights.
-        agreement: with the reference.
-        timing: of a call.
-        note: what else.
-    """
-
-    name: str
-    predict: Callable[[Tensor], Tensor] | None = None
-    precision: Precision = "fp32"
-    mib: float | None = None
-    agreement: Agreement | None = None
-    timing: Timing | None = None
-    note: str = ""
 
 
 def run(
@@ -121,9 +96,9 @@ def run(
         "batch": batch,
         "dynamic": dynamic,
         "images": note,
-        "rows": [_as_dict(row) for row in found],
+        "rows": [row.as_dict() for row in found],
     }
-    return bench.write("exports", record, "\n\n".join([title, _table(found), _how(bench, note)]))
+    return bench.write("exports", record, "\n\n".join([title, table(found), _how(bench, note)]))
 
 
 def _made(
@@ -207,33 +182,6 @@ def _images(bench: Bench, size: tuple[int, int], batch: int, count: int) -> tupl
     return torch.stack(found[:batch]), found[batch:], f"{len(found)} images of {dataset.facts.name}"
 
 
-def _table(rows: Sequence[Row]) -> str:
-    base = rows[0]
-    seconds = [None if row.timing is None else row.timing.median / 1000 for row in rows]
-    columns = [
-        Column("model", tuple(row.name for row in rows), text=True),
-        Column("precision", tuple(row.precision for row in rows), text=True),
-        Column("MiB", tuple(number(row.mib, 1) for row in rows)),
-        Column("ms", tuple(number(None if row.timing is None else row.timing.median) for row in rows)),
-        Column("p10 to p90", tuple(_between(row.timing) for row in rows)),
-        Column(f"times {base.name}", tuple(tables.ratio(seconds[0], each) for each in seconds)),
-        Column("largest difference", tuple("-" if r.agreement is None else f"{r.agreement.error:.1e}" for r in rows)),
-        Column("same class", tuple(_same(row) for row in rows)),
-    ]
-    notes = [f"- {row.name}: {row.note}" for row in rows if row.note]
-    return "\n".join([markdown(columns), *([""] if notes else []), *notes])
-
-
-def _between(timing: Timing | None) -> str:
-    steady = "" if timing is None or timing.steady else " (not steady)"
-    return "-" if timing is None else f"{timing.p10:,.2f} to {timing.p90:,.2f}{steady}"
-
-
-def _same(row: Row) -> str:
-    found = row.agreement
-    return "-" if found is None or found.same is None else f"{found.same:.2%}{'' if found.fine else ' (too little)'}"
-
-
 def _how(bench: Bench, images: str) -> str:
     plan = bench.plan
     lines = [
@@ -245,11 +193,6 @@ def _how(bench: Bench, images: str) -> str:
         "for the purpose is no data: the agreement of a trained model is told by export.py and eval.py.",
     ]
     return "\n".join(["## How it was measured", "", *(f"- {line}" for line in lines)])
-
-
-def _as_dict(row: Row) -> dict[str, Any]:
-    told = {key: of and of._asdict() for key, of in {"milliseconds": row.timing, "agreement": row.agreement}.items()}
-    return {"name": row.name, "precision": row.precision, "mib": row.mib, **told, "note": row.note}
 
 
 def _mib(paths: Sequence[Path]) -> float:

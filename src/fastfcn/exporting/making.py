@@ -60,7 +60,7 @@ def make(
     if to == "torch_export":
         torch_file.write(traced.program, path, text=text)
         for compiled in files_of(path, to, wanted)[1:]:
-            torch_file.write_compiled(traced.program, compiled, text=text)
+            torch_file.write_compiled(traced.program, compiled, text=text, fixed=not wanted.dynamic)
         return
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder, "exact.onnx")

@@ -26,14 +26,22 @@ def write(program: ExportedProgram, path: Path, *, text: str) -> None:
         torch.export.save(program, path, extra_files={EXTRA: text})
 
 
-def write_compiled(program: ExportedProgram, path: Path, *, text: str) -> None:
-    """Compile a program to machine code of this processor's kind, with its description; takes minutes.
+def write_compiled(program: ExportedProgram, path: Path, *, text: str, fixed: bool) -> None:
+    """Compile a program to machine code of this processor's kind; takes minutes.
+
+    Args:
+        program: The graph.
+        path: The file.
+        text: Its description.
+        fixed: Whether the graph is of one size.
 
     Raises:
         UserError: There is no C++ compiler, or it fails.
     """
     need_compiler()
-    options: dict[str, Any] = {"aot_inductor.metadata": {KEY: text}, "freezing": False}
+    # With frozen weights the compiler packs them for its kernels: a third less time on a CPU, a fifth more bytes. Where
+    # sizes are free, torch 2.15 then compiles some models to something else without a word.
+    options: dict[str, Any] = {"aot_inductor.metadata": {KEY: text}, "freezing": fixed}
     try:
         with quiet(), torch.no_grad():
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
