@@ -14,30 +14,12 @@ from fastfcn.types import UNKNOWN_DATA
 
 #: Of the configuration, in this order; of a group all its values.
 RECIPE = (
-    "init_from",
-    "new_classifier",
-    "freeze",
-    "backbone.weights",
-    "trainer.max_epochs",
-    "trainer.precision",
-    "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_val",
-    "data.train_split",
-    "data.batch_size",
-    "data.base_size",
-    "data.crop_size",
-    "data.scale",
-    "data.flip",
-    "data.blur",
-    "data.augmentations",
-    "data.cat_max_ratio",
-    "data.class_crops",
-    "optim",
-    "loss",
-    "callbacks.average_weights.decay",
-    "callbacks.stop_early.patience",
-    "seed",
-)
+    "init_from", "new_classifier", "freeze", "backbone.weights", "trainer.max_epochs", "trainer.precision",
+    "trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "data.train_split", "data.batch_size",
+    "data.base_size", "data.crop_size", "data.scale", "data.flip", "data.blur", "data.augmentations",
+    "data.cat_max_ratio", "data.class_crops", "optim", "loss", "callbacks.average_weights.decay",
+    "callbacks.stop_early.patience", "seed",
+)  # fmt: skip
 
 #: By the hub's names of metrics.
 METRICS = {"mIoU": "mean_iou", "pixAcc": "accuracy"}
