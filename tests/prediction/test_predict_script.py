@@ -182,3 +182,27 @@ def test_outputs_are_no_inputs_of_the_next_call(photos: Path, predict: Any) -> N
     predict("input=photos", "out=photos/predicted").check()
     assert "5 were there already" in predict("input=photos", "out=photos/predicted").check().out
     assert "5 written" in predict("input=photos", "out=elsewhere").check().out
+
+
+def test_some_frames_of_a_video_and_then_fewer(photos: Path, predict: Any, tmp_path: Path) -> None:
+    """What is written has its record though the video is not done; the frames of a longer pass do not stay."""
+    video(photos / "clip.avi")
+    for frames in (3, 3, 2):
+        predict("input=photos/clip.avi", "out=v", "output=[mask]", f"frames={frames}").check()
+        assert (tmp_path / "v/predictions.json").is_file()
+        assert len(list((tmp_path / "v/mask").rglob("*.png"))) == frames
+
+
+def test_inputs_of_one_name_have_folders_of_their_own(photos: Path, predict: Any, tmp_path: Path) -> None:
+    for place in ("one/images", "two/images"):
+        save(tmp_path / place / "a.png", 20, 30, seed=len(place))
+        predict(f"input={place}").check()
+    assert len(list((tmp_path / "outputs/predict").glob("images-*"))) == 2
+
+
+def test_a_video_behind_a_link(photos: Path, predict: Any, tmp_path: Path) -> None:
+    video(tmp_path / "blobs/clip.avi")
+    (tmp_path / "blobs/clip.avi").rename(tmp_path / "blobs/3fa9")
+    (photos / "clip.avi").symlink_to(tmp_path / "blobs/3fa9")
+    predict("input=photos/clip.avi", "out=v", "output=[mask]", "frames=2").check()
+    assert len(list((tmp_path / "v/mask").rglob("*.png"))) == 2

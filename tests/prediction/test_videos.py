@@ -140,16 +140,14 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.undo()
 
 
-def test_a_camera_gives_so_many_frames(camera: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_camera_gives_so_many_frames(camera: Any, tmp_path: Path) -> None:
     assert clips.segment(toy(), 0, {"ids": tmp_path}, alpha=0.5, batch_size=1, limit=20).frames == 20
     assert len(list(tmp_path.iterdir())) == 20
 
 
 def test_a_camera_is_ended_by_ctrl_c_and_its_video_is_whole(camera: Any, tmp_path: Path) -> None:
     camera[0] = 15
-    writer = cv2.VideoWriter
     done = clips.segment(toy(), 0, {"video": tmp_path / "out.avi"}, alpha=0.5, batch_size=1, limit=None)
-    assert writer is cv2.VideoWriter
     assert done == (15, None)
     assert (tmp_path / "out.avi").stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == ["out.avi"]

@@ -190,12 +190,13 @@ def test_an_upload_is_compared_seen_in_other_ways_and_taken_home(page: Any, two:
 
 
 def test_the_slider_moves_and_models_and_examples_can_be_chosen(page: Any) -> None:
-    before = sources(page)
+    still = page.locator("#slider").screenshot()
     box = page.locator("#slider").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
+    assert page.locator("#slider").screenshot() != still
 
     page.locator("#left input").click()
     page.get_by_role("option", name="turned").click()

@@ -108,7 +108,9 @@ def image_size(path: Path, *, exif: bool) -> tuple[int, int]:
     """
     with opened(read_bytes(path), path) as file:
         width, height = file.size
-        lies = exif and int(file.getexif().get(ORIENTATION, 1)) >= 5  # turned by a quarter
+        # Pillow tells the size of a TIFF as it is seen.
+        turn = int(file.getexif().get(ORIENTATION, 1)) if exif and file.format != "TIFF" else 1
+        lies = 5 <= turn <= 8  # turned by a quarter
     return (width, height) if lies else (height, width)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fastfcn import circumstances
 from fastfcn.checkpoint import Checkpoint, datamodule_from_checkpoint, model_from_checkpoint, read_checkpoint
 from fastfcn.conversion import bare_name
 from fastfcn.errors import UserError
@@ -111,13 +112,18 @@ def write(
         unfinished = Path(folder) / target.name
         try:
             make(model, to, unfinished, wanted=wanted, description=description, images=used)
-        except (OSError, RuntimeError) as error:  # also what torch and OpenVINO make of a disk without room
+        except (OSError, RuntimeError) as error:
+            # torch and OpenVINO make one of a disk without room; others are faults, which keep their traceback.
+            if isinstance(error, RuntimeError) and circumstances.told(error) is None:
+                raise
             told = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{target} could not be written ({type(error).__name__}: {told}): see that there is room for it, or "
                 "choose another format."
             ) from error
         files = files_of(unfinished, to, wanted)
+        if images and not held_out:
+            print("all images were calibrated on: it is compared on the same ones")
         found = compare(model, files, wanted=wanted, size=size, images=held_out or used)
         for each in reversed(files):  # what is opened comes last: where it is, all is
             each.replace(target.parent / each.name)

@@ -77,6 +77,10 @@ def segment(
         except KeyboardInterrupt:
             if not isinstance(source, int) or not number:
                 raise
+        for kind, folder in singles.items():  # of a longer pass before
+            for path in folder.glob(f"[0-9]*{outputs.SUFFIXES[kind]}"):
+                if path.stem.isdecimal() and int(path.stem) > number:
+                    path.unlink()
         return Done(number, frames.expected)
 
 

@@ -160,12 +160,13 @@ def opened(folder: Path, about: Mapping[str, Any], *, overwrite: bool) -> Iterat
 
 
 def _clear(folder: Path) -> None:
-    """Take back what was begun in a new folder where nothing was done."""
-    for name in (RECORD_FILE, DONE_FILE):
-        (folder / name).unlink(missing_ok=True)
+    """Take back what was begun in a new folder where nothing was written."""
     for path in sorted(folder.rglob("*"), reverse=True):
         with suppress(OSError):
             path.rmdir()
+    if {path.name for path in folder.iterdir()} <= {RECORD_FILE, DONE_FILE, _LOCK}:
+        for name in (RECORD_FILE, DONE_FILE):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _state(source: Path) -> list[int]:

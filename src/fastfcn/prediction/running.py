@@ -110,7 +110,8 @@ def run(config: Mapping[str, Any], *, inference: Chosen, optimize: Optimize | No
         work.one(segmenter, plan, found.only, kinds[0], single)
         return
     about = record.identity(str(config["ckpt_path"]), segmenter.facts, {**segmenter.settings(), "alpha": plan.alpha})
-    folder = out or HOME / f"{found.label}-{record.short_hash(about)}"
+    origin = [str(images.local_path(place).expanduser().resolve()) for place in places]
+    folder = out or HOME / f"{found.label}-{record.short_hash({**about, 'input': origin})}"
     with record.opened(folder, about, overwrite=config["overwrite"]) as kept:
         if found.camera is not None:
             work.camera(segmenter, plan, found.camera, kept)
@@ -146,7 +147,7 @@ def _found(places: list[str], out: Path | None) -> Found:
     if (number := sources.camera(places[0])) is not None:
         return Found([], number, None, f"webcam{number}")
     items = sources.find(places, out=out)
-    first = images.local_path(places[0])
+    first = images.local_path(places[0]).expanduser()
     label = first.resolve().name if len(places) == 1 and first.exists() else items[0].path.parent.name
     return Found(items, None, None, Path(label).stem or "files")
 

@@ -73,8 +73,9 @@ def find(places: Sequence[str], *, out: Path | None) -> list[Item]:
             found.setdefault(path, name)
     names = unique_names(list(found.values()))
     return [
-        Item(path, name, "video" if path.suffix.lower() in VIDEO_SUFFIXES else "image")
-        for path, name in zip(found, names, strict=True)
+        # By the name that was given: what a link leads to may have another.
+        Item(path, name, "video" if Path(given).suffix.lower() in VIDEO_SUFFIXES else "image")
+        for (path, given), name in zip(found.items(), names, strict=True)
     ]
 
 

@@ -130,7 +130,7 @@ class Page:
         gr.on(self._gallery.select, self.compare_example, models, **compare)
         # One after the other: each takes up what the one before has left in the state.
         redraw: dict[str, Any] = {
-            "outputs": seen, "show_progress": "hidden", "concurrency_id": "views", "concurrency_limit": 1, **quiet,
+            "outputs": seen, "show_progress": "hidden", "concurrency_id": "models", "concurrency_limit": 1, **quiet,
         }  # fmt: skip
         state = [self._shown, self._view, self._strength]
         gr.on([self._view.input, self._strength.input], self.redraw, state, trigger_mode="always_last", **redraw)

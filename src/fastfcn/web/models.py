@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from fastfcn import checkpoint, evaluation
+from fastfcn.errors import UserError
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.prediction.opening import Opened, Sizes, open_model, runnable
 from fastfcn.prediction.protocols import choose
@@ -65,7 +66,13 @@ def offers_of(paths: Sequence[str], *, trusted: Sequence[str]) -> list[Offer]:
     """
     names = evaluation.headings(paths, None)
     for path in paths:
-        checkpoint.unfilled_model(evaluation.read_any(path), trusted=trusted)
+        known = evaluation.read_any(path)
+        if known.exported is not None:
+            raise UserError(
+                f"{path} is a model for another runtime, whose stages cannot be timed: name the checkpoint that it was "
+                "made of."
+            )
+        checkpoint.unfilled_model(known, trusted=trusted)
     return [Offer(name, name, _loader(path, trusted)) for name, path in zip(names, paths, strict=True)]
 
 

@@ -29,6 +29,7 @@ QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_SHARE": "False",
     "GRADIO_MCP_SERVER": "False",
+    "GRADIO_ALLOWED_PATHS": "",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
@@ -93,11 +94,11 @@ def serve(models: Models, settings: Settings, *, trained: bool) -> None:
         settings: how.
         trained: whether the models were; else the page says so.
     """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with started(models, settings, trained=trained):
         print(f"page: http://{HOST}:{settings.port}/ (Ctrl+C ends it)", flush=True)
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
         stop.wait()
 
 

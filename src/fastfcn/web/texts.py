@@ -109,7 +109,7 @@ def _bar(value: float, share: Share) -> str:
 
 
 def _percent(value: float) -> str:
-    return "0" if value == 0 else "<0.1 %".replace("<", "&lt;") if value < 0.001 else f"{100 * value:.1f} %"
+    return "0" if value == 0 else "&lt;0.1 %" if value < 0.001 else f"{100 * value:.1f} %"
 
 
 def times(comparison: Comparison, *, device: str) -> str:
