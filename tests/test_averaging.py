@@ -103,6 +103,13 @@ def test_a_checkpoint_with_an_average_wants_one_and_one_without_begins_it(
     assert follow.is_shown(module)
 
 
+def test_an_average_that_begins_behind_a_resume_counts_steps_and_no_batches(tmp_path: Path) -> None:
+    fit(tmp_path / "a", AverageWeights(), best(tmp_path / "a"), max_epochs=1)
+    averaging = AverageWeights(decay=0.9)
+    fit(tmp_path / "b", averaging, resume=tmp_path / "a/best.ckpt", accumulate_grad_batches=2)
+    assert averaging._steps == 2  # of four batches
+
+
 def test_values_that_make_no_sense() -> None:
     with pytest.raises(UserError, match=r"callbacks\.average_weights\.decay=1"):
         AverageWeights(decay=1)

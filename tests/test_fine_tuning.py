@@ -122,6 +122,15 @@ def test_a_backbone_that_cannot_be_taken_apart_freezes_as_a_whole() -> None:
     assert not any(p.requires_grad for p in model.backbone.parameters())
 
 
+def test_a_backbone_that_cannot_be_taken_apart_has_one_rate() -> None:
+    model = small("test_efficientnet")
+    found = rates(SGDPoly(lr=0.1, factors={"backbone": 0.5, "head": 3.0}), model)
+    assert found == pytest.approx({"stem": 0.05, "upsample": 1.0, "head": 0.3, "aux_head": 1.0})
+    for optim in (SGDPoly(lr=0.1, layer_decay=0.5), SGDPoly(lr=0.1, factors={"c2": 1.0})):
+        with pytest.raises(UserError, match="no module of its own for c2"):
+            rates(optim, model)
+
+
 def rates(optim: SGDPoly, model: nn.Module | None = None) -> dict[str, float]:
     optimizer, _ = optim.build(model or small(), global_batch=16, total_steps=10)
     return {group["name"]: group["lr"] for group in optimizer.param_groups}

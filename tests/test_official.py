@@ -198,12 +198,13 @@ def test_files_as_the_original_writes_them(psp: State, legacy: bool, old_numpy: 
         ("head", {"bins": [1, 2, 3, 4]}, ["bins=(1, 2, 3, 4)", "bins=(1, 2, 3, 6)"]),
         ("upsample", {"dilations": [1, 2, 3, 4]}, ["dilation=(3, 3)", "dilation=(4, 4)"]),
         ("backbone", {"output_stride": 8}, ["contradicts"]),
+        ("", {"align_corners": False}, ["align_corners=False"]),
     ],
 )
 def test_options_that_the_original_does_not_have(part: str, option: dict[str, Any], words: list[str]) -> None:
     """The weights are the same, what the original computed with them would not be."""
     checkpoint, _ = of("resnet50s", "jpu", "psp", 59)
-    checkpoint.model_config[part].update(option)
+    (checkpoint.model_config[part] if part else checkpoint.model_config).update(option)
     with pytest.raises(UserError) as caught:
         to_official(checkpoint, path=PATH)
     is_one_sentence_with(caught.value, words)

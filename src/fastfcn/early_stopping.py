@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from typing_extensions import override
 
+from fastfcn import monitored
 from fastfcn.errors import UserError
 
 
@@ -58,13 +59,8 @@ class StopEarly(EarlyStopping):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.enabled or trainer.fast_dev_run or self._should_skip_check(trainer):  # type: ignore[attr-defined]
             return
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
-            raise UserError(
-                f"callbacks.stop_early.monitor={self.monitor}: the validation logs no such figure, choose one of "
-                f"{known}."
-            )
-        self._evaluate_stopping_criteria(trainer.callback_metrics[self.monitor].detach().squeeze())
+        figure = monitored.figure(trainer, self.monitor, key="callbacks.stop_early.monitor")
+        self._evaluate_stopping_criteria(figure.detach().squeeze())
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -128,7 +128,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 @cache
-def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def dejavu_sans(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with the plotting library: the same on every machine, with letters of many scripts."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), size)
@@ -136,9 +136,9 @@ def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 def _fitting_font(text: str, size: int, width: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The largest font up to size in which the text is at most so wide; 8 points at least."""
-    while size > 8 and _font(size, bold=bold).getlength(text) > width:
+    while size > 8 and dejavu_sans(size, bold=bold).getlength(text) > width:
         size -= 1
-    return _font(size, bold=bold)
+    return dejavu_sans(size, bold=bold)
 
 
 def _canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -205,9 +205,11 @@ def _error_strip(row: Example, palette: Palette, cell: int, width: int) -> UInt8
     canvas = Image.fromarray(np.pad(_cell_strip(cells, cell, width), ((0, 22), (0, 0), (0, 0)), constant_values=255))
     draw = ImageDraw.Draw(canvas)
     middle = (canvas.height - 22) // 2
-    draw.text((_column(1, cell) + cell, middle), "wrong pixels  \u25b8", _FAINT, _font(14), anchor="rm")
+    draw.text((_column(1, cell) + cell, middle), "wrong pixels  \u25b8", _FAINT, dejavu_sans(14), anchor="rm")
     for index, caption in enumerate(captions):
-        draw.text((_column(2 + index, cell) + cell // 2, canvas.height - 20), caption, _FAINT, _font(13), anchor="mm")
+        draw.text(
+            (_column(2 + index, cell) + cell // 2, canvas.height - 20), caption, _FAINT, dejavu_sans(13), anchor="mm"
+        )
     return np.asarray(canvas)
 
 
@@ -217,7 +219,7 @@ def _legend_strip(rows: Sequence[Example], facts: DataFacts, width: int) -> UInt
         {int(label) for row in rows for mask in (row.truth, *row.predictions) for label in np.unique(mask)}
     )
     labels = [label for label in occurring if label >= 0] + [-1] * any(label < 0 for label in occurring)
-    font, swatch, line = _font(14), 18, 26
+    font, swatch, line = dejavu_sans(14), 18, 26
     places: list[tuple[int, int, int, str]] = []
     x, y = _MARGIN, 8
     for label in labels:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from typing_extensions import override
 
-from fastfcn.errors import UserError
+from fastfcn import monitored
 from fastfcn.status import Pruned
 
 if TYPE_CHECKING:
@@ -45,21 +45,16 @@ class ReportToStudy(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.trial is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
-            raise UserError(
-                f"callbacks.report_to_study.monitor={self.monitor}: the validation logs no such figure, choose one of "
-                f"{known}."
-            )
-        reason = self._reason(trainer) if self._reporter is not None else None
+        figure = monitored.figure(trainer, self.monitor, key="callbacks.report_to_study.monitor")
+        reason = self._reason(trainer, float(figure)) if self._reporter is not None else None
         reason = trainer.strategy.broadcast(reason, src=0)
         if reason is not None:
             raise Pruned(reason)
 
-    def _reason(self, trainer: pl.Trainer) -> str | None:
+    def _reason(self, trainer: pl.Trainer, score: float) -> str | None:
         """Report; gives why the trial is to stop, or None."""
         assert self._reporter is not None
-        score, epochs = float(trainer.callback_metrics[self.monitor]), trainer.current_epoch + 1
+        epochs = trainer.current_epoch + 1
         stops = self._reporter.report(score, epochs=epochs)
         if not stops or epochs == trainer.max_epochs:  # nothing is saved by stopping behind the last epoch
             return None

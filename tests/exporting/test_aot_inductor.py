@@ -49,7 +49,7 @@ def toy() -> FastFCN:
 
 def description() -> Description:
     return Description(
-        format="torch_export", precision="fp32", takes="normalised", gives="logits", size=None, batch=None, divisor=1,
+        format="torch_export", precision="fp32", takes="normalised", gives="logits", size=None, batch=None,
         least=1, entry=own_entry({}, FACTS), source={},
     )  # fmt: skip
 

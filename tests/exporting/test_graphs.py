@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastfcn.errors import UserError
 from fastfcn.exporting import onnx_file, openvino_file
 from fastfcn.exporting.network import WithEnds, for_export
-from fastfcn.exporting.program import LEAST, trace
+from fastfcn.exporting.program import LEAST_SIDE, trace
 from fastfcn.exporting.request import Wanted
 from fastfcn.models.fastfcn import FastFCN
 from fastfcn.models.layers import pool
@@ -20,7 +20,7 @@ from fastfcn.models.upsamplers.top_down import covering, cropped
 from tests.exporting.models import tiny
 
 #: Odd, unequal, the smallest, and those whose halves are rounded up at other levels.
-SIZES = [(1, LEAST, LEAST), (3, 65, 131), (1, 100, 40), (2, 64, 96)]
+SIZES = [(1, LEAST_SIDE, LEAST_SIDE), (3, 65, 131), (1, 100, 40), (2, 64, 96)]
 
 PAIRS = [
     ("jpu", "encoding"), ("none", "psp"), ("bilinear", "encoding"), ("fpn", "aspp"), ("jpu_x", "fcn"),
@@ -32,8 +32,7 @@ PAIRS = [
 def test_every_upsampler_and_head_for_any_size(upsample: str, head: str) -> None:
     model = tiny(upsample, head)
     traced = trace(WithEnds(for_export(model), Wanted()).eval(), Wanted(dynamic=True), size=None)
-    assert traced.divisor == 1
-    assert_same(traced.program.module(), model)
+    assert_same(traced.module(), model)
 
 
 def assert_same(ours: nn.Module, model: FastFCN) -> None:
@@ -80,7 +79,7 @@ class Pooling(nn.Module):
 def test_torchs_pooling_exports_cleanly_and_is_silently_wrong_at_other_sizes(own: bool, tmp_path: Path) -> None:
     """Why `pool` is: should torch mend its export, the first case fails, and `pool` can go."""
     module = Pooling(own=own).eval()
-    onnx_file.write(trace(module, Wanted(dynamic=True), size=None).program, tmp_path / "a.onnx")
+    onnx_file.write(trace(module, Wanted(dynamic=True), size=None), tmp_path / "a.onnx")
     run = onnx_file.runner(tmp_path / "a.onnx")
     example = torch.randn(2, 3, 96, 160)
     torch.testing.assert_close(run(example), module(example), atol=1e-5, rtol=1e-4)
@@ -99,7 +98,7 @@ class Halves(nn.Module):
 
 def test_sizes_that_do_not_divide_are_those_of_torch_in_other_runtimes(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
-    onnx_file.write(trace(Halves().eval(), Wanted(dynamic=True), size=None).program, path)
+    onnx_file.write(trace(Halves().eval(), Wanted(dynamic=True), size=None), path)
     runtimes = [onnx_file.runner(path), openvino_file.compiled(openvino_file.converted(path))]
     for size in ((34, 63), (35, 36), (97, 131)):
         image = torch.randn(1, 3, *size)

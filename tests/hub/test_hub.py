@@ -283,6 +283,17 @@ def test_mistakes(given: dict[str, Any], words: list[str], trained: Trained, cac
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other"]
 
 
+def test_an_evaluation_of_a_checkpoint_of_the_same_name_in_another_run(trained: Trained, tmp_path: Path) -> None:
+    """Its path, told from its run directory, is that of every run's checkpoint of that name."""
+    other = shutil.copytree(trained.evaluation, tmp_path / "other")
+    content = json.loads((other / "evaluation.json").read_text())
+    told = f"{trained.ckpt.parent.name}/{trained.ckpt.name}"
+    (other / "evaluation.json").write_text(json.dumps({**content, "checkpoint": told}))
+    places = {"official": None, "ckpt_path": str(trained.ckpt), "out": str(tmp_path / "out")}
+    with pytest.raises(UserError, match=f"is of {told}, not of"):
+        share(**places, wanted=Wanted(repo="user/a", evaluation=str(other)))
+
+
 def test_mistakes_of_the_command_line(trained: Trained) -> None:
     arguments = (f"ckpt_path={trained.ckpt}", "hub.repo=user/a")
     assert "hub.repo is for to=hub, not for to=ckpt" in call("export.py", *arguments, "to=ckpt").sentence()

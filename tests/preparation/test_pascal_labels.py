@@ -10,7 +10,7 @@ import textwrap
 import time
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -88,6 +88,18 @@ def test_the_sixty_categories() -> None:
         440 445 31 232 65 354 424 68 326 72 458 34 207 80 355 85 347 220 349 360 98 187 104 105 366 189 368 113 115"""
     categories = sorted(map(int, ids.split()))
     assert CLASS_OF_CATEGORY[categories].tolist() == list(range(60))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ({"size": [4, 5], "counts": "04"}, "of 4 pixels, but its image has 20"),  # cut off
+        ({"size": [5, 4], "counts": [0, 20]}, "is 4 x 5 pixels, but its image 5 x 4"),
+    ],
+)
+def test_a_damaged_code_is_told_and_nothing_drawn(code: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=f"An annotation of a .*{words}: the JSON of the labels is damaged"):
+        Regions("a", (4, 5), ((1, code),)).read()
 
 
 def test_later_annotations_lie_over_earlier_ones_and_categories_beyond_the_sixty_are_told(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastfcn import evaluation
 from fastfcn.errors import UserError
 from fastfcn.prediction.segmentation import Segmentation
 from fastfcn.types import DataFacts
@@ -112,6 +113,13 @@ def test_models_are_found_newest_first_kept_and_forgotten(two: list[Path], tmp_p
     shutil.copy(two[0], two_of_a_name)
     names = [offer.name for offer in models.offers_found([two[0].parents[2], tmp_path], trusted=["fastfcn"])]
     assert len(set(names)) == 3
+
+
+def test_an_exported_model_is_refused_before_the_page_opens(two: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    known = evaluation.read_any(str(two[0]))._replace(exported=Path("best.onnx"))
+    monkeypatch.setattr(evaluation, "read_any", lambda path: known)
+    with pytest.raises(UserError, match=r"best\.onnx is a model for another runtime.*name the checkpoint"):
+        models.offers_of(["best.onnx"], trusted=["fastfcn"])
 
 
 def test_a_comparison_from_files(two: list[Path], tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def _through_onnx(module: nn.Module, image: Tensor, opened: Callable[[Path], Pre
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         try:
-            onnx_file.write(trace(module.eval(), Wanted(batch=len(image)), size=(height, width)).program, path)
+            onnx_file.write(trace(module.eval(), Wanted(batch=len(image)), size=(height, width)), path)
             return opened(path)
         except UserError as error:
             raise Unavailable(str(error)) from error

@@ -120,7 +120,7 @@ def _made(
         size = None if own.dynamic else (int(own.size[0]), int(own.size[1])) if own.size else None
         description = Description(
             format=to, precision=precision, takes="normalised", gives="logits", size=size,
-            batch=None if own.dynamic else own.batch, divisor=1, least=1, entry=own_entry({}, facts), source={},
+            batch=None if own.dynamic else own.batch, least=1, entry=own_entry({}, facts), source={},
         )  # fmt: skip
         try:
             make(model, to, path, wanted=own, description=description, images=images)

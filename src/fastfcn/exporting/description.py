@@ -30,7 +30,6 @@ class Description:
         gives: The output: `logits` (B, C, height, width) float32, or `classes` (B, height, width) int64.
         size: (height, width); None: any.
         batch: Images at a time; None: any number.
-        divisor: Of heights and widths, where they are free.
         least: The smallest height and width, where they are free.
         entry: What a checkpoint of this project says of model and data (`fastfcn.own_entry`): class names, palette, the
             modules and their options, the sizes of the data set's images.
@@ -48,7 +47,6 @@ class Description:
     gives: Literal["logits", "classes"]
     size: tuple[int, int] | None
     batch: int | None
-    divisor: int
     least: int
     entry: dict[str, Any]
     source: dict[str, Any]
@@ -78,8 +76,7 @@ class Description:
         if self.size is not None:
             height, width = self.size
             return f"{width} x {height} pixels (width x height)"
-        multiple = "" if self.divisor == 1 else f", multiples of {self.divisor}"
-        return f"at least {self.least} pixels a side{multiple}"
+        return f"at least {self.least} pixels a side"
 
 
 def from_json(text: str | None, *, path: Path) -> Description:

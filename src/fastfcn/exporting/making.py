@@ -16,7 +16,7 @@ from fastfcn.exporting import onnx_file, openvino_file, quantising, torch_file
 from fastfcn.exporting.comparison import LEAST, Agreement, compare_export
 from fastfcn.exporting.description import Description
 from fastfcn.exporting.network import WithEnds, as_input, for_export, normalised, picture
-from fastfcn.exporting.program import trace
+from fastfcn.exporting.program import LEAST_SIDE, trace
 from fastfcn.exporting.request import SUFFIXES, Wanted, files_of
 from fastfcn.exporting.runtime import TRUSTED, load_exported
 from fastfcn.models.fastfcn import FastFCN
@@ -46,7 +46,7 @@ def make(
         to: Of `SUFFIXES`.
         path: The file; what else belongs to it (`files_of`) comes beside.
         wanted: How.
-        description: What the file is to say; divisor and least size are filled in.
+        description: What the file is to say; the least size is filled in.
         images: For `int8`: (3, height, width) uint8, of the size that is exported.
 
     Raises:
@@ -55,16 +55,15 @@ def make(
     half = wanted.precision == "fp16" and to != "openvino"  # which stores half precision by itself
     network = WithEnds(for_export(model, half=half), wanted, dtype=torch.float16 if half else torch.float32).eval()
     traced = trace(network, wanted, size=description.size)
-    description = replace(description, divisor=traced.divisor, least=traced.least)
-    text = description.to_json()
+    text = replace(description, least=LEAST_SIDE).to_json()
     if to == "torch_export":
-        torch_file.write(traced.program, path, text=text)
+        torch_file.write(traced, path, text=text)
         for compiled in files_of(path, to, wanted)[1:]:
-            torch_file.write_compiled(traced.program, compiled, text=text, fixed=not wanted.dynamic)
+            torch_file.write_compiled(traced, compiled, text=text, fixed=not wanted.dynamic)
         return
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder, "exact.onnx")
-        onnx_file.write(traced.program, source, output=description.gives)
+        onnx_file.write(traced, source, output=description.gives)
         if wanted.precision == "int8":
             exact, source = source, Path(folder, "int8.onnx")
             quantising.quantise(exact, source, _inputs(images, description))
@@ -121,10 +120,10 @@ def _tries(size: tuple[int, int], description: Description, images: Sequence[Ten
         own = quantising.batches(images, description.batch) if images else ()
         yield from own or (picture(size, batch=description.batch, seed=seed) for seed in range(2))
         return
-    d, least = description.divisor, description.least
+    least = description.least
     sides = [size, (least + 32, 2 * least + 5), (3 * least + 2, least), (least, least)]
     for index, (height, width) in enumerate(sides):
-        shape = -(-max(height, least) // d) * d, -(-max(width, least) // d) * d
+        shape = max(height, least), max(width, least)
         batch = 3 if index % 2 else 1
         if images:
             chosen = [images[(index + offset) % len(images)] for offset in range(batch)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from fastfcn.exporting.packages import quiet
 from fastfcn.exporting.request import Wanted
 
 #: The smallest and the largest free side, in pixels: from the former on every level of the pyramid has two positions.
-LEAST, MOST = 33, 1 << 14
+LEAST_SIDE, MOST = 33, 1 << 14
 
 #: The largest free batch.
 MOST_IMAGES = 1 << 10
@@ -23,21 +23,7 @@ MOST_IMAGES = 1 << 10
 EXAMPLE = (2, 3, 96, 160)
 
 
-class Traced(NamedTuple):
-    """A graph, and what images it takes.
-
-    Attributes:
-        program: the graph.
-        divisor: of heights and widths.
-        least: the smallest of them.
-    """
-
-    program: ExportedProgram
-    divisor: int = 1
-    least: int = LEAST
-
-
-def trace(module: nn.Module, wanted: Wanted, *, size: tuple[int, int] | None) -> Traced:
+def trace(module: nn.Module, wanted: Wanted, *, size: tuple[int, int] | None) -> ExportedProgram:
     """Make a graph of a network.
 
     Args:
@@ -51,12 +37,12 @@ def trace(module: nn.Module, wanted: Wanted, *, size: tuple[int, int] | None) ->
     dtype = torch.uint8 if wanted.takes == "uint8" else torch.float32
     if not wanted.dynamic:
         assert size is not None
-        return Traced(_export(module, torch.zeros(wanted.batch, 3, *size, dtype=dtype), None))
+        return _export(module, torch.zeros(wanted.batch, 3, *size, dtype=dtype), None)
     batch, height, width = (
         Dim("batch", max=MOST_IMAGES),
-        *(Dim(name, min=LEAST, max=MOST) for name in ("height", "width")),
+        *(Dim(name, min=LEAST_SIDE, max=MOST) for name in ("height", "width")),
     )
-    return Traced(_export(module, torch.zeros(EXAMPLE, dtype=dtype), {0: batch, 2: height, 3: width}))
+    return _export(module, torch.zeros(EXAMPLE, dtype=dtype), {0: batch, 2: height, 3: width})
 
 
 def _export(module: nn.Module, example: torch.Tensor, free: dict[int, Any] | None) -> ExportedProgram:

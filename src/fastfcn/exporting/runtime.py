@@ -107,10 +107,7 @@ class Exported(nn.Module):
 
     def _check(self, image: Tensor) -> None:
         size, description = tuple(image.shape[-2:]), self.description
-        if description.size is not None:
-            fits = size == description.size
-        else:
-            fits = min(size) >= description.least and all(side % description.divisor == 0 for side in size)
+        fits = size == description.size if description.size is not None else min(size) >= description.least
         if not fits:
             height, width = size
             square = description.size is not None and description.size[0] == description.size[1]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from fastfcn import compiler
 from fastfcn.errors import UserError
 from fastfcn.exporting.description import KEY
 from fastfcn.exporting.packages import quiet
@@ -57,15 +58,7 @@ def write_compiled(program: ExportedProgram, path: Path, *, text: str, fixed: bo
 
 def need_compiler() -> None:
     """UserError where there is no C++ compiler."""
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler as error:
-        raise UserError(
-            "to=torch_export is compiled by AOTInductor too, which needs a C++ compiler, and there is none: install "
-            "g++ (or name one in the environment variable CXX), or choose export.aot_inductor=false."
-        ) from error
+    compiler.need("to=torch_export is compiled by AOTInductor too, which", otherwise="export.aot_inductor=false")
 
 
 def description_of(path: Path) -> str | None:

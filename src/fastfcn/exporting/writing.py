@@ -99,7 +99,6 @@ def write(
         gives="classes" if wanted.argmax else "logits",
         size=None if wanted.dynamic else size,
         batch=None if wanted.dynamic else wanted.batch,
-        divisor=1,
         least=1,
         entry=own_entry({"model": checkpoint.model_config, "data": checkpoint.data_config}, checkpoint.facts),
         source=_source(path, checkpoint),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from fastfcn import compiler
 from fastfcn.errors import UserError
 
 #: Shapes of images that get a compiled form of their own; more would take minutes and memory for little.
@@ -40,7 +41,7 @@ class Runner:
         self.compiled: Forward | None = None
         if compiled:
             if self.device.type == "cpu":
-                _need_compiler()
+                compiler.need("optimize.compile=true", otherwise="optimize.compile=false")
             self.compiled = torch.compile(network, dynamic=False)
             self.options = {"freezing": self.device.type == "cpu", "max_autotune": autotune}
 
@@ -120,16 +121,3 @@ class _Graph:
         self.image.copy_(image)
         self.graph.replay()
         return self.logits.clone()  # the next replay writes to the same place
-
-
-def _need_compiler() -> None:
-    """UserError where there is no C++ compiler, which torch.compile calls on a CPU."""
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler as error:
-        raise UserError(
-            "optimize.compile=true needs a C++ compiler, and there is none: install g++ (or name one in the "
-            "environment variable CXX), or choose optimize.compile=false."
-        ) from error

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastfcn.prediction import outputs
-from fastfcn.prediction.legend import Legend, below, shares_of
-from fastfcn.prediction.segmentation import Segmentation
+from fastfcn.prediction.legend import Legend, below
+from fastfcn.prediction.segmentation import Segmentation, shares_of
 from fastfcn.prediction.segmenter import Segmenter
 from fastfcn.prediction.videos import Frames, whole_video
 from fastfcn.types import UInt8Array

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from fastfcn.prediction.segmentation import Ids
+from fastfcn.pictures import dejavu_sans
 from fastfcn.types import DataFacts, UInt8Array
 
 #: A narrower picture gets a legend of this width, in pixels.
@@ -66,7 +63,7 @@ class Legend:
         """
         canvas = Image.new("RGB", (self.width, self.height), "white")
         draw = ImageDraw.Draw(canvas)
-        font, swatch = _font(self.size), round(1.3 * self.size)
+        font, swatch = dejavu_sans(self.size), round(1.3 * self.size)
         for place in self._places(shares):
             if place.line >= self._count:
                 break
@@ -79,7 +76,7 @@ class Legend:
 
     def _places(self, shares: Mapping[int, float]) -> list[_Place]:
         """The classes side by side, wrapped to the width."""
-        font, places = _font(self.size), list[_Place]()
+        font, places = dejavu_sans(self.size), list[_Place]()
         left = line = 0
         for label in sorted(shares):
             percent = f"{100 * shares[label]:.1f}%" if shares[label] >= 0.0005 else "<0.1%"
@@ -94,12 +91,6 @@ class Legend:
         return places
 
 
-def shares_of(ids: Ids) -> dict[int, float]:
-    """What share of the pixels each class has that occurs, by class id."""
-    found, counts = np.unique(ids, return_counts=True)
-    return {int(label): float(count / ids.size) for label, count in zip(found, counts, strict=True)}
-
-
 def below(picture: UInt8Array, strip: UInt8Array) -> UInt8Array:
     """A picture with its legend below, white at the right where the legend is wider."""
     height, width = picture.shape[:2]
@@ -107,9 +98,3 @@ def below(picture: UInt8Array, strip: UInt8Array) -> UInt8Array:
     page[:height, :width] = picture
     page[height:, : strip.shape[1]] = strip
     return page
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with the plotting library: the same on every machine."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from fastfcn.errors import UserError
-from fastfcn.prediction.legend import Legend, below, shares_of
-from fastfcn.prediction.segmentation import IN_TWO_BYTES, Segmentation, png_bytes
+from fastfcn.prediction.legend import Legend, below
+from fastfcn.prediction.segmentation import IN_TWO_BYTES, Segmentation, png_bytes, shares_of
 from fastfcn.types import DataFacts
 from fastfcn.whole_files import replacing
 

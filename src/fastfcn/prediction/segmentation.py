@@ -41,9 +41,9 @@ class Segmentation:
 
     def shares(self) -> dict[str, float]:
         """What share of the pixels each class has, 0 to 1: the classes that occur, the largest share first."""
-        found, counts = np.unique(self.ids, return_counts=True)
-        order = np.argsort(-counts, kind="stable")
-        return {self.facts.class_names[int(found[i])]: float(counts[i] / self.ids.size) for i in order}
+        shares = shares_of(self.ids)
+        largest_first = sorted(shares, key=lambda label: -shares[label])
+        return {self.facts.class_names[label]: shares[label] for label in largest_first}
 
     def uncertainty(self) -> npt.NDArray[np.float32]:
         """How undecided the model is: (H, W) float32, the entropy of the probabilities over its largest, 0 to 1.
@@ -96,6 +96,12 @@ def as_ids(labels: npt.NDArray[Any], facts: DataFacts) -> Ids:
     if facts.num_classes <= IN_A_BYTE:
         return np.asarray(labels, dtype=np.uint8)
     return np.asarray(labels, dtype=np.int32)
+
+
+def shares_of(ids: Ids) -> dict[int, float]:
+    """What share of the pixels each class has that occurs, by class id."""
+    found, counts = np.unique(ids, return_counts=True)
+    return {int(label): float(count / ids.size) for label, count in zip(found, counts, strict=True)}
 
 
 def painted(ids: Ids, facts: DataFacts) -> UInt8Array:

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco
 from scipy.io import loadmat
 
+from fastfcn.data.coco_regions import region
 from fastfcn.data.decoding import opened
 from fastfcn.data.pascal_context import CATEGORY_IDS
 from fastfcn.errors import UserError
@@ -54,17 +54,17 @@ class Regions:
         """Draw the regions, each over those before it: (H, W) uint8 of classes 0 to 59, 0 where there is none.
 
         Raises:
-            UserError: A region has another size.
+            UserError: A region has another size, or its code is damaged.
         """
         mask = np.zeros(self.size, dtype=np.uint8)
         for index, code in self.regions:
-            if tuple(code["size"]) != self.size:
+            try:
+                found = region(code, self.size)
+            except ValueError as error:
                 raise UserError(
-                    f"An annotation of {self.stem} is {_size(code['size'])} pixels, but its image {_size(self.size)}: "
-                    "the JSON of the labels is damaged, fetch it again."
-                )
-            text = coco.frPyObjects(code, *self.size) if isinstance(code["counts"], list) else code
-            np.copyto(mask, np.uint8(index), where=coco.decode(text).astype(bool))
+                    f"An annotation of {self.stem} {error}: the JSON of the labels is damaged, fetch it again."
+                ) from error
+            np.copyto(mask, np.uint8(index), where=found.pixels())
         return mask
 
 
@@ -238,8 +238,3 @@ Labels = JsonLabels | StoredLabels
 def _sha1_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
-
-
-def _size(size: Collection[int]) -> str:
-    height, width = size
-    return f"{width} x {height}"
