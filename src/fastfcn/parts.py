@@ -71,7 +71,7 @@ def parameters_of(model: nn.Module, *, key: str, whole: bool = False) -> dict[st
         UserError: The backbone cannot be taken apart.
     """
     backbone = model.get_submodule("backbone")
-    stages = {} if whole and not _has_stages(backbone) else _stages(model, key)
+    stages = {} if whole and None in _ends(backbone).values() else _stages(model, key)
     found = {part: [] if part == "stem" else _trainable(modules) for part, modules in
              {**stages, **modules_of(model, PARTS[5:], key=key)}.items()}  # fmt: skip
     known = {id(parameter) for parameters in found.values() for parameter in parameters}
@@ -83,14 +83,15 @@ def _trainable(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 
-def _has_stages(backbone: nn.Module) -> bool:
-    return hasattr(backbone, "stage") and all(backbone.stage(level) is not None for level in LEVELS)  # type: ignore[operator]
+def _ends(backbone: nn.Module) -> dict[str, nn.Module | None]:
+    """The module that makes each level; None where there is none of its own."""
+    return {level: backbone.stage(level) if hasattr(backbone, "stage") else None for level in LEVELS}  # type: ignore[operator]
 
 
 def _stages(model: nn.Module, key: str) -> dict[str, list[nn.Module]]:
     """The backbone's modules in their order, each with the first level that it is needed for."""
     backbone = model.get_submodule("backbone")
-    ends = {level: backbone.stage(level) if hasattr(backbone, "stage") else None for level in LEVELS}  # type: ignore[operator]
+    ends = _ends(backbone)
     if missing := [level for level, module in ends.items() if module is None]:
         raise UserError(
             f"{key}: this backbone has no module of its own for {missing[0]}, and cannot be taken apart: name it as "

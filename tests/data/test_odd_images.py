@@ -133,3 +133,14 @@ def test_a_folder_in_an_images_place(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").mkdir()
     with pytest.raises(UnreadableError, match="a directory"):
         read_image(tmp_path / "a.jpg", exif=True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_the_size_that_a_header_tells_is_that_of_the_pixels(suffix: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (24, 16), (200, 30, 30)).save(tmp_path / f"a{suffix}", exif=exif)
+    for turn in (True, False) if suffix == ".jpg" else (True,):
+        read, _ = read_image(tmp_path / f"a{suffix}", exif=turn)
+        assert image_size(tmp_path / f"a{suffix}", exif=turn) == read.shape[:2]
