@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     from fastfcn.progress import progress_bar
 
     check_types(config)
-    training.quiet_lightning()
+    training.settle_process(keep_heap=cfg.keep_heap)
     if cfg.compare is not None:
         evaluation_report.compare_files(cfg.compare, run_dir=cfg.paths.run_dir)
         return

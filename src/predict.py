@@ -17,10 +17,13 @@ def main(cfg: DictConfig) -> None:
     config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     from hydra.utils import instantiate
 
+    from fastfcn import heap
     from fastfcn.config_types import check_types
     from fastfcn.prediction import page, running
 
     check_types(config)
+    if cfg.keep_heap:
+        heap.keep()
     wants_page = running.wants_page(config)
     data = instantiate(cfg.data) if "_target_" in cfg.data else None
     inference = instantiate(cfg.inference)

@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> float | None:
     beginning.check(resume=cfg.resume, init_from=cfg.init_from, fine_tune=cfg.fine_tune)
     run_dir, overrides = Path(cfg.paths.run_dir), list(HydraConfig.get().overrides.task)
     record = partial(provenance.write, run_dir, config_yaml=OmegaConf.to_yaml(config), overrides=overrides)
-    training.quiet_lightning()
+    training.settle_process(keep_heap=cfg.keep_heap)
     datamodule = instantiate(cfg.data)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = SegmentationModule(

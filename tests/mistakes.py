@@ -239,6 +239,7 @@ ckpt_path={best} trusted=[] | fastfcn | trusted
 ckpt_path={best} trusted=5 | trusted=5 | a list
 ckpt_path={best} seed=-1 | seed=-1 | at least 0
 ckpt_path={best} compile=maybe | compile=maybe | true or false
+ckpt_path={best} keep_heap=maybe | keep_heap=maybe | true or false
 ckpt_path={best} nosuch=5 | nosuch | no such key
 ckpt_path={best} hydra.run.dir=/proc/none | /proc/none | choose a path
 ckpt_path={best} submission=5 | submission=5 | quotes

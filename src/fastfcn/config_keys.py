@@ -16,6 +16,7 @@ SCRIPT_KEYS: Mapping[str, object] = {
     "new_classifier": bool,
     "channels_last": bool,
     "compile": bool,
+    "keep_heap": bool,
     "activation_checkpointing": bool | list[str],
     "auto_batch": bool,
     "freeze": list[str],

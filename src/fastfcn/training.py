@@ -19,6 +19,7 @@ from fastfcn import (
     auto_batch,
     beginning,
     curves,
+    heap,
     preconditions,
     provenance,
     results,
@@ -37,6 +38,13 @@ from fastfcn.non_finite import StopOnNonFinite
 from fastfcn.replay import NotReproduced
 from fastfcn.speed import Speed
 from fastfcn.status import Pruned
+
+
+def settle_process(*, keep_heap: bool) -> None:
+    """What holds for all that this process does: freed memory stays with it or not, and Lightning is quiet."""
+    if keep_heap:
+        heap.keep()
+    quiet_lightning()
 
 
 def quiet_lightning() -> None:

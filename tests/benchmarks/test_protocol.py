@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,40 @@ def test_the_seconds_end_a_slow_arm_and_the_repeats_a_fast_one_within_the_same_r
 def test_three_calls_there_are_however_long_one_takes() -> None:
     found = measure({"": script("", [], 60_000.0)}, Plan(repeats=100, seconds=1.0), FakeClock())[""]
     assert (found.repeats, found.warmup, found.steady) == (3, 1, False)
+
+
+def test_arms_of_one_setting_share_it_and_settle_in_it_unmeasured() -> None:
+    calls: list[str] = []
+
+    @contextlib.contextmanager
+    def setting() -> Iterator[None]:
+        calls.append("<")
+        yield
+        calls.append(">")
+
+    arms = {name: script(name, calls, 10.0) for name in "ABC"}
+    plan = Plan(repeats=3, seconds=100.0, warmup_seconds=0.005)
+    found = measure(arms, plan, FakeClock(), within={"B": setting, "C": setting})
+    assert "".join(calls) == "A<BBBBC>" + "A<BBBBC>" * 3
+    assert found["B"].repeats == found["C"].repeats == 3
+
+
+def test_a_setting_is_left_where_an_arm_fails() -> None:
+    left = []
+
+    @contextlib.contextmanager
+    def setting() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            left.append(True)
+
+    def fails() -> object:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        measure({"A": fails}, Plan(), FakeClock(), within={"A": setting})
+    assert left == [True]
 
 
 def test_the_warm_up_goes_on_until_the_time_no_longer_falls() -> None:

@@ -241,8 +241,9 @@ def test_each_row_of_the_ladder_has_one_switch_more() -> None:
     assert (
         [arm.name for arm in arms]
         == names
-        == ["drop_branches", "+ fold_bn", "+ channels_last", "+ commute", "+ winograd", "+ onednn"]
+        == ["drop_branches", "+ fold_bn", "+ channels_last", "+ commute", "+ winograd", "+ onednn", "+ kept heap"]
     )
+    assert [arm.kept_heap for arm in arms] == [False] * 6 + [True]
     assert all(arm.check is not None and arm.check().fine for arm in arms)
     # Every switch of the class is off in the first row's beginning, and has a row, or is of a GPU or a compiler alone.
     switches = {field.name for field in dataclasses.fields(Optimize)}
@@ -295,6 +296,44 @@ def test_what_exceeds_memory_or_time_is_left_out_with_the_reason(monkeypatch: py
     monkeypatch.undo()
     record = scaling.run(bench=bench, sizes=[32, 4096], budget_s=1.5, **few)  # type: ignore[arg-type]
     assert "budget_s" in record["axes"]["pixels"]["jpu: plain"]["points"][1]["note"]
+
+
+def test_an_arm_is_measured_without_plain_and_compared_with_it_at_the_first_point(tmp_path: Path) -> None:
+    bench = Bench(
+        build=lambda classes: tiny(), named=lambda **_: tiny(), num_classes=5, device=CPU, plan=QUICK, matrix_side=64,
+        chosen={"backbone": "resnet18", "upsample": "jpu", "head": "encoding"}, out=tmp_path,
+    )  # fmt: skip
+    arm = "as it is, channels_last"
+    record = scaling.run(
+        bench=bench, sizes=[32, 64], batches=[1], classes=[5], size=32, upsamplers=["jpu"], arms=[arm], budget_s=1000.0
+    )
+    assert list(record["axes"]["pixels"]) == [f"jpu: {arm}"]
+    first, second = record["axes"]["pixels"][f"jpu: {arm}"]["points"]
+    assert first["agreement"]["fine"]
+    assert second["agreement"] is None
+    assert second["milliseconds"]["median"] > 0
+
+
+def test_what_was_measured_before_an_axis_that_fails_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(
+        build=lambda classes: tiny(), named=lambda **_: tiny(), num_classes=5, device=CPU, plan=QUICK, matrix_side=64,
+        chosen={"backbone": "resnet18", "upsample": "jpu", "head": "encoding"}, out=tmp_path,
+    )  # fmt: skip
+    measure = scaling._measure
+
+    def killed(bench: Bench, rates: Any, models: Any, wanted: Any, point: scaling.Point, *rest: Any) -> None:
+        if point.axis == "batch":
+            raise KeyboardInterrupt
+        measure(bench, rates, models, wanted, point, *rest)
+
+    monkeypatch.setattr(scaling, "_measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scaling.run(
+            bench=bench, sizes=[32], batches=[1], classes=[5], size=32, upsamplers=["jpu"], arms=[PLAIN],
+            budget_s=1000.0,
+        )  # fmt: skip
+    assert list(read(tmp_path, "scaling")["axes"]) == ["pixels"]
+    assert "Size of the image" in (tmp_path / "scaling.md").read_text()
 
 
 def test_the_loss_of_a_compiled_step_is_compared_before_a_step_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

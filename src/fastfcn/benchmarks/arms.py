@@ -31,6 +31,7 @@ class Arm:
             compared.
         items: images (or windows, or whatever is told per second) of a call.
         torch_allocates: False where another runtime holds the memory.
+        kept_heap: True where freed memory stays with the process while the arm has its turn (`fastfcn.heap`).
         facts: further plain values for its record, told beside its figures.
     """
 
@@ -41,6 +42,7 @@ class Arm:
     check: Callable[[], Agreement] | None = None
     items: int = 1
     torch_allocates: bool = True
+    kept_heap: bool = False
     facts: dict[str, object] = field(default_factory=dict)
 
 

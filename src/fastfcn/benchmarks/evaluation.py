@@ -29,6 +29,9 @@ _LARGEST = 5.0
 #: Scores are compared by their logarithms, which are sums of logits, of values above this.
 _LEAST = 1e-30
 
+#: In the names of the rows whose freed memory stays with the process, as eval.py has it.
+_KEPT = ", kept heap"
+
 
 def run(
     *,
@@ -97,11 +100,11 @@ def measure(bench: Bench, rates: Rates, protocol: SlidingWindow, *, size: tuple[
 
     reference = one_at_a_time()
 
-    def arm(name: str, call: Callable[[], Tensor], precision: str = "float32", eager: Any = None) -> Arm:
+    def arm(name: str, call: Callable[[], Tensor], precision: str = "float32") -> Arm:
         def check() -> Agreement:
             return compare_logits(_logarithm(call()), _logarithm(reference), precision=precision)
 
-        return Arm(name=name, call=call, precision=precision, check=check, eager=eager)
+        return Arm(name=name, call=call, precision=precision, check=check, kept_heap=_KEPT in name)
 
     arms, missing = [arm("plain", one_at_a_time)], []
     for name, (precision, make) in _ours(image).items():
@@ -117,23 +120,26 @@ def measure(bench: Bench, rates: Rates, protocol: SlidingWindow, *, size: tuple[
 def _ours(example: Tensor) -> dict[str, tuple[str, Callable[[FastFCN], Predict]]]:
     """Our arms by name: precision, and what makes the prediction of a batch of windows, at the head's resolution."""
     switches = dict.fromkeys(("drop_branches", "fold_bn", "channels_last", "commute", "winograd", "onednn"), True)
+
+    def optimised(model: FastFCN) -> Predict:
+        return logits_of(optimized(model, switches, full_size=False))
+
     found: dict[str, tuple[str, Callable[[FastFCN], Predict]]] = {
         "windows in batches": ("float32", lambda model: _coarse(copy.deepcopy(model))),
         "windows in batches, channels_last": (
             "float32",
             lambda model: channels_last(model, example, full_size=False).predict,
         ),
-        "windows in batches, optimised": (
-            "float32",
-            lambda model: logits_of(optimized(model, switches, full_size=False)),
-        ),
     }
-    if has_bfloat16(example.device):
+    low = has_bfloat16(example.device)
+    if low:
         found["windows in batches, channels_last, autocast"] = (
             "bfloat16",
             lambda model: mixed(model, example, full_size=False).predict,
         )
-        found["windows in batches, optimised, bfloat16"] = (
+    found["windows in batches, optimised"] = found[f"windows in batches, optimised{_KEPT}"] = "float32", optimised
+    if low:
+        found[f"windows in batches, optimised{_KEPT}, bfloat16"] = (
             "bfloat16",
             lambda model: logits_of(optimized(model, {**switches, "dtype": "bfloat16"}, full_size=False)),
         )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from fastfcn.benchmarks import figures, tables
 from fastfcn.benchmarks.bench import Bench, sizes_of
-from fastfcn.benchmarks.inference_arms import PLAIN, Row, make_arms, rows
+from fastfcn.benchmarks.inference_arms import KEPT, PLAIN, Row, make_arms, rows
 from fastfcn.benchmarks.measuring import Measured, not_measured
 from fastfcn.benchmarks.models_measured import Named, build, chosen, groups_of_table_2, groups_of_upsamplers
 from fastfcn.benchmarks.rates import Rates
 from fastfcn.benchmarks.table2 import table_2
 from fastfcn.errors import UserError
-from fastfcn.summary import summarise
+from fastfcn.summary import ModelSummary, summarise
+
+_log = logging.getLogger(__name__)
 
 #: Of several models: what the paper measured, the code without switches, and all switches of eager float32.
-SEVERAL_ARMS = (PLAIN, "as it is, channels_last", "+ onednn")
+SEVERAL_ARMS = (PLAIN, "as it is, channels_last", KEPT)
 
 
 def run(
@@ -28,7 +31,7 @@ def run(
     arms: Sequence[str] | None = None,
     depths: Sequence[int] = (50, 101),
 ) -> dict[str, Any]:
-    """Measure predictions; write inference.json, inference.md and a plot.
+    """Measure predictions; write inference.json, inference.md and a plot; the tables anew after each group of models.
 
     Args:
         bench: Models, device, protocol.
@@ -51,44 +54,67 @@ def run(
     wanted = choose(rows(bench.device), SEVERAL_ARMS if arms is None and models != "chosen" else arms)
     groups = _groups(bench, models, tuple(depths))
     rates = bench.rates(row.precision for row in wanted)
+    where = f"{height} x {width} pixels, batch {batch}, {bench.num_classes} classes"
     found: dict[Named, list[Measured]] = {}
-    summaries = {}
-    for group in groups:
+    summaries: dict[str, ModelSummary] = {}
+    written: dict[str, Any] = {}
+    for number, group in enumerate(groups, 1):
+        if len(groups) > 1:
+            _log.info("%s of %s: %s ...", number, len(groups), ", ".join(named.label for named in group))
         found |= measure_group(bench, group, wanted, rates, size=(height, width), batch=batch)
         for named in group:
             summaries[named.label] = summarise(build(bench, named), image_size=(height, width))
-    record = {
-        "task": "inference",
-        "image_size": [height, width],
-        "batch": batch,
-        "rates": rates._asdict(),
-        "models": [
-            {
-                **named._asdict(),
-                "paper_fps": named.fps,
-                "paper_miou": named.miou,
-                "parts": summaries[named.label].as_dict(),
-                "arms": [each.as_dict() for each in measured],
-            }
-            for named, measured in found.items()
-        ],
-    }
-    where = f"{height} x {width} pixels, batch {batch}, {bench.num_classes} classes"
-    text = [f"# Inference, {where}"]
-    if models == "upsamplers":
-        text += ["## The upsamplers, beside the paper's Table 2 where it has them", table_2(found, wanted)]
-    elif any(named.fps is not None for named in found):
-        text += ["## Beside the paper's Table 2", table_2(found, wanted)]
-    for named, measured in found.items():
-        text += [
-            f"## {named.label}",
-            tables.speeds(measured, reference=PLAIN, ladder=models == "chosen" and arms is None),
-            tables.limits(measured),
+        record = {
+            "task": "inference",
+            "image_size": [height, width],
+            "batch": batch,
+            "rates": rates._asdict(),
+            "models": [_of_model(named, measured, summaries[named.label]) for named, measured in found.items()],
+        }
+        text = [
+            f"# Inference, {where}",
+            *_beside_table_2(found, wanted, models),
+            *_tables(found, ladder=models == "chosen" and arms is None),
+            "## Parameters and operations of one image",
+            tables.parts(summaries),
+            tables.how(bench, rates),
         ]
-    text += ["## Parameters and operations of one image", tables.parts(summaries), tables.how(bench, rates)]
+        # What a group took minutes for is kept, whatever comes after.
+        written = bench.write("inference", record, "\n\n".join(text), shown=number == len(groups))
     if bench.out is not None:
         figures.fps_and_miou(found, bench.out / "inference.png", below=f"{tables.device_name(bench)}, {where}")
-    return bench.write("inference", record, "\n\n".join(text))
+    return written
+
+
+def _of_model(named: Named, measured: Sequence[Measured], summary: ModelSummary) -> dict[str, Any]:
+    """A model's part of the JSON file."""
+    return {
+        **named._asdict(),
+        "paper_fps": named.fps,
+        "paper_miou": named.miou,
+        "parts": summary.as_dict(),
+        "arms": [each.as_dict() for each in measured],
+    }
+
+
+def _beside_table_2(found: Mapping[Named, Sequence[Measured]], wanted: Sequence[Row], models: str) -> list[str]:
+    if models == "upsamplers":
+        return ["## The upsamplers, beside the paper's Table 2 where it has them", table_2(found, wanted)]
+    if any(named.fps is not None for named in found):
+        return ["## Beside the paper's Table 2", table_2(found, wanted)]
+    return []
+
+
+def _tables(found: Mapping[Named, Sequence[Measured]], *, ladder: bool) -> list[str]:
+    return [
+        part
+        for named, measured in found.items()
+        for part in (
+            f"## {named.label}",
+            tables.speeds(measured, reference=PLAIN, ladder=ladder),
+            tables.limits(measured),
+        )
+    ]
 
 
 def _groups(bench: Bench, models: str, depths: tuple[int, ...]) -> list[list[Named]]:

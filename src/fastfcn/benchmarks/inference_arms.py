@@ -41,16 +41,21 @@ class Row(NamedTuple):
             cannot be made here.
         precision: of its matrix products.
         torch_allocates: False where another runtime holds the memory.
+        kept_heap: whether freed memory stays with the process (`fastfcn.heap`).
     """
 
     name: str
     make: Callable[[FastFCN, Tensor], Made]
     precision: str = "float32"
     torch_allocates: bool = True
+    kept_heap: bool = False
 
+
+#: What is neither of the network nor of the compiler: memory that was freed stays with the process.
+KEPT = "+ kept heap"
 
 #: The switches of `fastfcn.optimize.Optimize` in the order in which the table adds one to another: name of the row,
-#: what it sets, and its precision.
+#: what it sets, and its precision. From `KEPT` on, freed memory is kept too.
 LADDER: Sequence[tuple[str, Mapping[str, Any], str]] = (
     ("drop_branches", {"drop_branches": True}, "float32"),
     ("+ fold_bn", {"fold_bn": True}, "float32"),
@@ -58,6 +63,7 @@ LADDER: Sequence[tuple[str, Mapping[str, Any], str]] = (
     ("+ commute", {"commute": True}, "float32"),
     ("+ winograd", {"winograd": True}, "float32"),
     ("+ onednn", {"onednn": True}, "float32"),
+    (KEPT, {}, "float32"),
     ("+ compile, depthwise", {"compile": True, "depthwise": True}, "float32"),
     ("+ bfloat16, without compile", {"compile": False, "dtype": "bfloat16"}, "bfloat16"),
     ("+ bfloat16, with compile", {"compile": True, "dtype": "bfloat16"}, "bfloat16"),
@@ -128,15 +134,16 @@ def _arm(name: str, row: Row, made: Made, image: Tensor, reference: Tensor | Non
         check=None if reference is None else check,
         items=len(image),
         torch_allocates=row.torch_allocates,
+        kept_heap=row.kept_heap,
     )
 
 
 def _ladder(device: torch.device) -> list[Row]:
     """The rows of the switches, each with those above it."""
-    found, switches = [], dict(OFF)
+    found, switches, kept_heap = [], dict(OFF), False
     for name, more, precision in (*LADDER, GRAPHS) if device.type == "cuda" else LADDER:
-        switches = {**switches, **more}
-        found.append(Row(name, _optimized(dict(switches)), precision))
+        switches, kept_heap = {**switches, **more}, kept_heap or name == KEPT
+        found.append(Row(name, _optimized(dict(switches)), precision, kept_heap=kept_heap))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fastfcn import heap
 from fastfcn.benchmarks.arms import Arm
 from fastfcn.benchmarks.memory import Peak, peak_memory
 from fastfcn.benchmarks.operators import Shares, count, roofline
@@ -143,7 +144,8 @@ def measure_arms(
         if arm.precision == "float32" and arm.name in agreements and not agreements[arm.name].fine
     }
     chosen = [arm for arm in arms if arm.name not in refused]
-    timings = measure({arm.name: arm.call for arm in chosen}, plan, clock)
+    within = {arm.name: heap.kept for arm in chosen if arm.kept_heap}
+    timings = measure({arm.name: arm.call for arm in chosen}, plan, clock, within=within)
     found = []
     for arm in arms:
         if arm.name in refused:

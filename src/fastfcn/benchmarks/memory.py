@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 from collections.abc import Callable
@@ -14,6 +13,8 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from fastfcn import heap
 
 #: How each figure was found, for the reports.
 METHODS = {
@@ -75,7 +76,7 @@ def _allocated(call: Callable[[], object]) -> float:
 
 def _resident_growth(call: Callable[[], object]) -> float | None:
     """How far the kernel saw the resident set of this process grow, MiB; None where it tells nothing."""
-    _give_back_heap()
+    heap.trim()  # growth would hide in free pages
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the old high-water mark
         before = _status("VmRSS")
@@ -84,13 +85,6 @@ def _resident_growth(call: Callable[[], object]) -> float | None:
     call()
     after = _status("VmHWM")
     return None if before is None or after is None else max(after - before, 0) / 1024
-
-
-def _give_back_heap() -> None:
-    """Return free pages of the heap to the system, where its C library can: growth would hide in them."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _status(key: str) -> int | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -14,8 +16,14 @@ from fastfcn.errors import UserError
 
 Call = Callable[[], object]
 
+#: What a process is set to for a while.
+Setting = Callable[[], AbstractContextManager[object]]
+
 #: A median of fewer calls says nothing.
 LEAST = 3
+
+#: Calls by which an arm settles in what the process was set to for it, which are not measured.
+SETTLING = 3
 
 #: Calls whose median is compared with that of as many before, to see whether a time still falls.
 WINDOW = 3
@@ -117,7 +125,9 @@ class Plan:
         return max(LEAST, min(self.repeats, enough))
 
 
-def measure(arms: Mapping[str, Call], plan: Plan, clock: Clock) -> dict[str, Timing]:
+def measure(
+    arms: Mapping[str, Call], plan: Plan, clock: Clock, *, within: Mapping[str, Setting] | None = None
+) -> dict[str, Timing]:
     """Time several functions side by side.
 
     Each arm is warmed up by itself until it is steady. Then they take turns, A B C, A B C, so that a machine that grows
@@ -128,17 +138,59 @@ def measure(arms: Mapping[str, Call], plan: Plan, clock: Clock) -> dict[str, Tim
         arms: Functions without arguments by name; they decide on precision and gradients themselves.
         plan: How often and how long.
         clock: Tells the time of a call.
+        within: What the process is set to while an arm has its turn, by the arm's name. Arms of one setting that follow
+            one another share it; the first `SETTLING` calls after it was entered are not measured.
     """
-    warm = {name: _warm_up(call, plan, clock) for name, call in arms.items()}
-    wanted = {name: plan.calls(calls[-1]) for name, (calls, _) in warm.items()}
-    rounds = min(wanted.values(), default=0)
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(rounds):
+    with _Place(within or {}) as place:
+        warm = {}
         for name, call in arms.items():
-            due = -(-wanted[name] * (turn + 1) // rounds)  # rounded up: the last round brings all that is wanted
-            while len(times[name]) < due:
-                times[name].append(clock.milliseconds(call))
+            place.enter(name, call)
+            warm[name] = _warm_up(call, plan, clock)
+        wanted = {name: plan.calls(calls[-1]) for name, (calls, _) in warm.items()}
+        rounds = min(wanted.values(), default=0)
+        times: dict[str, list[float]] = {name: [] for name in arms}
+        for turn in range(rounds):
+            for name, call in arms.items():
+                place.enter(name, call)
+                due = -(-wanted[name] * (turn + 1) // rounds)  # rounded up: the last round brings all that is wanted
+                while len(times[name]) < due:
+                    times[name].append(clock.milliseconds(call))
     return {name: _statistics(times[name], len(calls), steady) for name, (calls, steady) in warm.items()}
+
+
+class _Place:
+    """The setting that the process is in.
+
+    Args:
+        settings: By the names of the arms that want one.
+    """
+
+    def __init__(self, settings: Mapping[str, Setting]) -> None:
+        self._settings = settings
+        self._current: Setting | None = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> _Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def enter(self, name: str, call: Call) -> None:
+        """Go into an arm's setting, where the process is not in it, and settle there."""
+        wanted = self._settings.get(name)
+        if wanted is self._current:
+            return
+        self._leave()
+        if wanted is not None:
+            self._open.enter_context(wanted())
+            self._current = wanted
+            for _ in range(SETTLING):
+                call()
+
+    def _leave(self) -> None:
+        self._open.close()
+        self._current = None
 
 
 def _warm_up(call: Call, plan: Plan, clock: Clock) -> tuple[list[float], bool]:

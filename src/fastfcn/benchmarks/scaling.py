@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,13 +13,17 @@ from fastfcn.benchmarks import figures, tables
 from fastfcn.benchmarks.bench import Bench, sizes_of
 from fastfcn.benchmarks.fits import Fit, fit
 from fastfcn.benchmarks.inference import choose
-from fastfcn.benchmarks.inference_arms import PLAIN, Row, make_arms, rows
+from fastfcn.benchmarks.inference_arms import KEPT, PLAIN, Row, make_arms, rows
 from fastfcn.benchmarks.measuring import Measured, not_measured
 from fastfcn.benchmarks.memory import USABLE, free
 from fastfcn.benchmarks.models_measured import Named, build, chosen
 from fastfcn.benchmarks.rates import Rates
 from fastfcn.errors import UserError
 from fastfcn.report.tables import Column, markdown, number
+
+_log = logging.getLogger(__name__)
+
+AXES = ("pixels", "batch", "classes")
 
 #: Calls of an arm besides those that are timed: check, count, memory twice, warm-up.
 _BESIDES = 6
@@ -49,14 +54,15 @@ def run(
     batches: Sequence[int] = (1, 2, 4, 8, 16, 32),
     classes: Sequence[int] = (19, 59, 150, 847),
     upsamplers: Sequence[str] = ("none", "bilinear", "fpn", "jpu", "jpu_x"),
-    arms: Sequence[str] = (PLAIN, "as it is, channels_last"),
+    arms: Sequence[str] = ("as it is, channels_last", KEPT),
     size: int = 256,
     budget_s: float = 1800.0,
 ) -> dict[str, Any]:
     """Measure along three axes; write scaling.json, scaling.md and a plot of time against the size of the image.
 
     At each point all upsamplers and arms take turns. What would exceed the memory or the time, judged by the point
-    before, is left out with a note.
+    before, is left out with a note. Outputs are compared with the plain formulation's at each axis' first point, and
+    wherever that is an arm itself. The files are written anew after each axis.
 
     Args:
         bench: Backbone, head, device, protocol.
@@ -64,7 +70,7 @@ def run(
         batches: Images together.
         classes: Of the logits.
         upsamplers: Of conf/upsample; `none` has output stride 8, all others 32.
-        arms: Names of rows of task=inference.
+        arms: Names of rows of task=inference, those alone.
         size: Side of the images along the axes of batches and classes.
         budget_s: Seconds that all may take.
 
@@ -80,45 +86,46 @@ def run(
         raise UserError(f"task.budget_s={budget_s}, task.upsamplers={list(upsamplers)}: give seconds and upsamplers.")
     if min(classes) < 2:
         raise UserError(f"task.classes={list(classes)}: segmentation needs at least 2 classes.")
-    wanted = choose(rows(bench.device), arms)
+    wanted = [row for row in choose(rows(bench.device), arms) if row.name in arms]
+    if not wanted:
+        raise UserError("task.arms=[]: name at least one row of task=inference.")
     rates = bench.rates(row.precision for row in wanted)
     models = [chosen(bench)._replace(upsample=name) for name in upsamplers]
     until = time.monotonic() + budget_s
-    found: dict[str, dict[str, list[tuple[int, Measured]]]] = {}
-    for axis in ("pixels", "batch", "classes"):
-        curves: dict[str, list[tuple[int, Measured]]] = {f"{m.upsample}: {r.name}": [] for m in models for r in wanted}
-        for point in _points(axis, sizes, batches, classes, size=size, standard=bench.num_classes):
-            _measure(bench, rates, models, wanted, point, curves, until)
-        found[axis] = curves
-    fits = {axis: _fits(curves) for axis, curves in found.items()}
-    if bench.out is not None:
-        figures.time_and_size(found["pixels"], fits["pixels"], bench.out / "scaling.png")
-    name = f"{bench.chosen['backbone']}, {bench.chosen['head']} head"
-    record = {
-        "task": "scaling",
-        "backbone": bench.chosen["backbone"],
-        "head": bench.chosen["head"],
-        "rates": rates._asdict(),
-        "axes": {
-            axis: {
-                arm: {
-                    "fit": None if arm not in fits[axis] else fits[axis][arm]._asdict(),
-                    "points": [{"amount": amount, **each.as_dict()} for amount, each in curve],
-                }
-                for arm, curve in curves.items()
-            }
-            for axis, curves in found.items()
-        },
-    }
     titles = {
         "pixels": f"Size of the image: batch 1, {bench.num_classes} classes",
         "batch": f"Batch: {size} x {size} pixels, {bench.num_classes} classes",
         "classes": f"Classes: {size} x {size} pixels, batch 1",
     }
-    text = [f"# How the cost of a prediction grows, {name}"]
-    for axis, curves in found.items():
-        text += [f"## {titles[axis]}", _table(axis, curves), _fit_table(axis, curves, fits[axis])]
-    return bench.write("scaling", record, "\n\n".join([*text, tables.how(bench, rates)]))
+    text = [f"# How the cost of a prediction grows, {bench.chosen['backbone']}, {bench.chosen['head']} head"]
+    record: dict[str, Any] = {
+        "task": "scaling",
+        "backbone": bench.chosen["backbone"],
+        "head": bench.chosen["head"],
+        "rates": rates._asdict(),
+        "axes": {},
+    }
+    written: dict[str, Any] = {}
+    for axis in AXES:
+        curves: dict[str, list[tuple[int, Measured]]] = {f"{m.upsample}: {r.name}": [] for m in models for r in wanted}
+        for point in _points(axis, sizes, batches, classes, size=size, standard=bench.num_classes):
+            _log.info("%s: %s ...", axis, f"{point.amount:,}")
+            _measure(bench, rates, models, wanted, point, curves, until)
+        fits = _fits(curves)
+        if axis == "pixels" and bench.out is not None:
+            figures.time_and_size(curves, fits, bench.out / "scaling.png")
+        record["axes"][axis] = {
+            arm: {
+                "fit": None if arm not in fits else fits[arm]._asdict(),
+                "points": [{"amount": amount, **each.as_dict()} for amount, each in curve],
+            }
+            for arm, curve in curves.items()
+        }
+        text += [f"## {titles[axis]}", _table(axis, curves), _fit_table(axis, curves, fits)]
+        # What an axis took minutes for is kept, whatever comes after.
+        whole = "\n\n".join([*text, tables.how(bench, rates)])
+        written = bench.write("scaling", record, whole, shown=axis == AXES[-1])
+    return written
 
 
 def _points(
@@ -158,10 +165,10 @@ def _measure(
         if not fitting:
             continue
         built = build(bench, model, num_classes=point.classes)
-        # The plain arm is the reference of the others' outputs; where it does not fit, nothing is compared.
-        made, missing = make_arms(
-            built, image, fitting, label=f"{model.upsample}: ", compared=any(row.name == PLAIN for row in fitting)
-        )
+        # The plain arm is the reference of the others' outputs; where it may not fit, nothing is compared.
+        first = not curves[f"{model.upsample}: {fitting[0].name}"]
+        compared = first or any(row.name == PLAIN for row in fitting)
+        made, missing = make_arms(built, image, fitting, label=f"{model.upsample}: ", compared=compared)
         arms += made
         for name, (row, why) in missing.items():
             curves[name].append((point.amount, not_measured(name, why, precision=row.precision)))

@@ -25,6 +25,7 @@ REWRITTEN = (
     "+ commute",
     "+ winograd",
     "+ onednn",
+    "+ kept heap",
     "+ compile, depthwise",
     "+ bfloat16, without compile",
     "+ bfloat16, with compile",
@@ -33,7 +34,7 @@ REWRITTEN = (
 #: Rows by which JPU and the dilated model are optimised alike. Winograd's filtering takes the ordinary 3x3 convolutions
 #: alone: what it leaves of the dilated ones' cost weighs differently in the two. ONNX Runtime comes nearest to the
 #: chip's rate for both.
-ALIKE = ("+ commute", "+ winograd", "+ onednn", "ONNX Runtime")
+ALIKE = ("+ commute", "+ winograd", "+ onednn", "+ kept heap", "ONNX Runtime")
 
 #: What loss and gradient are to differ from plain's by, at most, relative to the largest.
 SAME_LOSS = 1e-6

@@ -84,7 +84,9 @@ def run(
     }  # fmt: skip
     for key, value in numbers.items():
         sizes_of(key, [value])
-    precisions = dict.fromkeys(["float32", *(p for p, c in OURS.values() if "step" in parts and (compiled or not c))])
+    precisions = dict.fromkeys(
+        ["float32", *(way.precision for way in OURS.values() if "step" in parts and (compiled or not way.compiled))]
+    )
     rates = bench.rates(precisions)
     makers: dict[str, Callable[[], Part]] = {
         "encoding": lambda: encoding(

@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,30 @@ TOLERANCE = 1e-4
 #: Of the schedule; no step of a benchmark comes near its end.
 _STEPS = 1_000_000
 
-#: The rows by name: precision, and whether the model is compiled.
-OURS: dict[str, tuple[str, bool]] = {
-    "ours": ("float32", False),
-    "ours, bfloat16": ("bfloat16", False),
-    "ours, compiled": ("float32", True),
-    "ours, bfloat16, compiled": ("bfloat16", True),
+
+class Way(NamedTuple):
+    """A row of ours.
+
+    Attributes:
+        precision: of autocast.
+        compiled: whether the model is.
+        kept_heap: whether freed memory stays with the process, as in a training.
+    """
+
+    precision: str = "float32"
+    compiled: bool = False
+    kept_heap: bool = True
+
+
+HEAP_NOT_KEPT = "ours, heap not kept"
+
+#: The rows by name.
+OURS = {
+    HEAP_NOT_KEPT: Way(kept_heap=False),
+    "ours": Way(),
+    "ours, bfloat16": Way("bfloat16"),
+    "ours, compiled": Way(compiled=True),
+    "ours, bfloat16, compiled": Way("bfloat16", compiled=True),
 }
 
 
@@ -126,7 +144,7 @@ def step_arms(
     first = plain_step()
     arms = [Arm(name="plain", call=first, check=lambda: check(first, TOLERANCE), items=batch)]
     missing = {}
-    for name, (precision, compile_model) in OURS.items():
+    for name, (precision, compile_model, kept_heap) in OURS.items():
         if compile_model and not compiled:
             continue
         if precision == "bfloat16" and not has_bfloat16(bench.device):
@@ -142,7 +160,7 @@ def step_arms(
         # bfloat16 has 8 bits: the mean over all pixels keeps two to three digits.
         arms.append(
             Arm(
-                name=name, call=step, precision=precision, items=batch,
+                name=name, call=step, precision=precision, items=batch, kept_heap=kept_heap,
                 eager=our_step(precision, compile_model=False) if compile_model else None,
                 check=partial(check, step, TOLERANCE if precision == "float32" else 0.02),
             )

@@ -21,7 +21,8 @@ _NO_SETTING = (
 _MACHINE = (
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.plugins",
     "trainer.log_every_n_steps", "trainer.benchmark", "trainer.deterministic", "deterministic", "compile",
-    "channels_last", "data.num_workers", "data.eval_batch_size", "data.on_bad_sample", "data.max_bad_samples", "test",
+    "channels_last", "keep_heap", "data.num_workers", "data.eval_batch_size", "data.on_bad_sample",
+    "data.max_bad_samples", "test",
 )  # fmt: skip
 
 #: What the settings of an upsampler are called in the configuration; they tell rows of one upsampler apart.
