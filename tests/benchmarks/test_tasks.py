@@ -142,7 +142,7 @@ def test_targets_and_other_runtimes(tmp_path: Path) -> None:
     )  # fmt: skip
     done = bench_call("targets", tmp_path, *sizes).check()
     targets = {target["what"]: target for target in read(tmp_path, "targets")["targets"]}
-    assert len(targets) == 21
+    assert len(targets) == 22
     assert sum(target["by"] == "needs a GPU" for target in targets.values()) == 4
     assert targets["inference in float32 as an exported model"]["measured"] > 0
     assert targets["difference of loss and gradient from float64"]["met"]

@@ -47,6 +47,7 @@ def confusion_arms(mask: Tensor, *, num_classes: int, seed: int) -> list[Arm]:
             call=partial(count, prediction, mask, num_classes),
             check=partial(check, count),
             items=len(mask),
+            kept_heap=name == "ours",  # as the scripts have it
         )
         for name, count in COUNTS.items()
     ]

@@ -41,10 +41,12 @@ def encoding_arms(
         found = [compare_values(ours, theirs, tolerance=TOLERANCE) for ours, theirs in pairs]
         return max(found, key=lambda each: each.error)
 
-    def arm(name: str, module: nn.Module) -> Arm:
-        return Arm(name=name, call=lambda: once(module), check=lambda: check(module), items=batch)
+    def arm(name: str, module: nn.Module, *, kept_heap: bool) -> Arm:
+        return Arm(
+            name=name, call=lambda: once(module), check=lambda: check(module), items=batch, kept_heap=kept_heap
+        )  # fmt: skip
 
-    return [arm("plain", plainly), arm("ours", layer)]
+    return [arm("plain", plainly, kept_heap=False), arm("ours", layer, kept_heap=True)]
 
 
 def largest_batch(batch: int, *, channels: int, size: int, codewords: int, memory: int | None) -> int:

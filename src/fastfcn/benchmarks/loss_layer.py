@@ -52,6 +52,7 @@ def loss_arms(mask: Tensor, *, num_classes: int, stride: int, seed: int) -> list
             call=partial(once, loss),
             check=partial(check, loss),
             items=len(mask),
+            kept_heap=name == "ours",  # as the scripts have it
         )
         for name, loss in LOSSES.items()
     ]
