@@ -200,6 +200,12 @@ class TestCheckpoints:
         assert "upsample." in sentence
         assert "another model" in sentence
 
+    def test_resume_of_a_model_that_computes_otherwise(self, train: Train, last: Path) -> None:
+        overrides = (*TINY, "trainer.max_epochs=2", "model.align_corners=false", "upsample.align_corners=false")
+        sentence = train(*overrides, f"resume={last}").sentence()
+        assert "was trained with upsample.align_corners=true, model.align_corners=true" in sentence
+        assert f"init_from={last}" in sentence
+
     def test_resume_of_weights_alone(self, train: Train, last: Path, tmp_path: Path) -> None:
         content = torch.load(last, weights_only=True)
         del content["optimizer_states"]

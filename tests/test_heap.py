@@ -67,8 +67,9 @@ def test_what_the_user_set_for_malloc_stays(monkeypatch: pytest.MonkeyPatch, nam
 
 
 @pytest.mark.usefixtures("by_default")
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+@pytest.mark.parametrize("library", [object(), None])
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, library: object) -> None:
+    monkeypatch.setattr(heap, "_library", lambda: library)
     assert not heap.keep()
     heap.trim()
 

@@ -13,6 +13,7 @@ from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.class_entries import entries_of_classes
 from fastfcn.errors import UserError
 from fastfcn.evaluation import check_classes
+from fastfcn.model_options import differences
 from fastfcn.module import SegmentationModule
 
 #: ``resume=auto``.
@@ -130,7 +131,11 @@ def _checked(key: str, path: str, module: SegmentationModule) -> Checkpoint:
 def _check_model(
     key: str, path: str, checkpoint: Checkpoint, module: SegmentationModule, *, but_for: Collection[str]
 ) -> None:
-    """Refuse a checkpoint of another model, some entries apart."""
+    """Refuse a checkpoint of another model, some entries apart.
+
+    Weights of the same names and shapes may be of a model that computes otherwise: to go on with it is refused, to
+    begin with its weights is told.
+    """
     own, theirs = (
         {name: tuple(value.shape) for name, value in entries.items() if name not in but_for}
         for entries in (module.model.state_dict(), checkpoint.weights)
@@ -141,6 +146,23 @@ def _check_model(
             f"{key}={path} is of another model, they differ in {name}: choose the backbone, upsample and head that it "
             "was trained with (config.yaml in its run directory)."
         )
+    differing = differences(module.config.get("model", {}), checkpoint.model_config)
+    if not differing:
+        return
+    told = ", ".join(f"{each.key}={_value(each.theirs)}" for each in differing)
+    if key == "resume":
+        raise UserError(
+            f"resume={path} was trained with {told}, which this training has otherwise: give it so, or begin a "
+            f"training of its own with its weights by init_from={path}."
+        )
+    _say(f"{key}={path} was trained with {told}, which this training has otherwise")
+
+
+def _value(value: object) -> str:
+    """As the command line has it."""
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
+    )
 
 
 def _take_over(path: str, module: SegmentationModule) -> None:

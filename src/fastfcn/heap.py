@@ -40,6 +40,12 @@ def keep() -> bool:
     return _set(_KEEPING)
 
 
+def possible() -> bool:
+    """Whether `keep` does anything here."""
+    users = any(name in os.environ for name in _VARIABLES) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    return not users and hasattr(_library(), "gnu_get_libc_version")
+
+
 def give_back() -> None:
     """Give freed memory back again, what was kept at once; the opposite of `keep`."""
     _set(_GIVING)
@@ -58,14 +64,16 @@ def kept() -> Iterator[None]:
 
 def trim() -> None:
     """Give back the pages that are free now, where the C library can."""
-    function = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if function is not None:
-        function(0)
+    library = _library()
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _library() -> Any:
+    """The C library that this process runs with; None on Windows, which has no such name for it."""
+    return ctypes.CDLL(None) if os.name == "posix" else None
 
 
 def _set(parameters: dict[int, int]) -> bool:
-    library: Any = ctypes.CDLL(None)
-    users = any(name in os.environ for name in _VARIABLES) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if users or not hasattr(library, "gnu_get_libc_version"):
-        return False
-    return all(library.mallopt(parameter, value) == 1 for parameter, value in parameters.items())
+    library = _library()
+    return possible() and all(library.mallopt(parameter, value) == 1 for parameter, value in parameters.items())

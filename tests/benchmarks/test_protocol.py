@@ -63,7 +63,7 @@ def test_arms_of_one_setting_share_it_and_settle_in_it_unmeasured() -> None:
     arms = {name: script(name, calls, 10.0) for name in "ABC"}
     plan = Plan(repeats=3, seconds=100.0, warmup_seconds=0.005)
     found = measure(arms, plan, FakeClock(), within={"B": setting, "C": setting})
-    assert "".join(calls) == "A<BBBBC>" + "A<BBBBC>" * 3
+    assert "".join(calls) == "A<BBBBC>" + "AA<BBBBC>" * 3
     assert found["B"].repeats == found["C"].repeats == 3
 
 

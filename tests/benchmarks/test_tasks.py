@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 import fastfcn
+from fastfcn import heap
 from fastfcn.benchmarks import inference_arms, models_measured, predictions, scaling, tables, targets
 from fastfcn.benchmarks.arms import Arm, compare_values
 from fastfcn.benchmarks.bench import Bench
@@ -250,6 +253,35 @@ def test_each_row_of_the_ladder_has_one_switch_more() -> None:
     assert set(predictions.OFF) == switches - {"autotune"}
     assert not any(value for key, value in predictions.OFF.items() if key != "dtype")
     assert {key for _, more, _ in inference_arms.LADDER for key in more} == switches - {"autotune", "cuda_graphs"}
+
+
+def test_arms_that_keep_memory_have_their_turns_in_a_row_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    @contextlib.contextmanager
+    def kept() -> Iterator[None]:
+        told.append("<")
+        yield
+        told.append(">")
+
+    monkeypatch.setattr(heap, "kept", kept)
+    monkeypatch.setattr(heap, "possible", lambda: True)
+    arms = [
+        Arm(name=name, call=functools.partial(told.append, name), kept_heap=name in "AC")
+        for name in "ABC"
+    ]  # fmt: skip
+    plan = Plan(repeats=3, seconds=100.0, warmup_seconds=1e-9)
+    found = measure_arms(arms, device=CPU, plan=plan, clock=HostClock(), rates=RATES, memory=False)
+    assert "".join(told).startswith("B<AAAAC>BB<AAAAC>BB<AAAAC>")
+    assert [(each.name, each.facts["kept_heap"]) for each in found] == [("A", True), ("B", False), ("C", True)]
+
+
+def test_where_memory_cannot_be_kept_its_row_says_so_and_the_others_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")
+    wanted = [row for row in rows(CPU) if row.name in ("+ onednn", "+ kept heap")]
+    arms, missing = make_arms(tiny(), torch.randn(1, 3, 32, 32), wanted)
+    assert [arm.name for arm in arms] == ["+ onednn"]
+    assert "glibc" in missing["+ kept heap"][1]
 
 
 def test_table_2_groups_what_is_compared() -> None:

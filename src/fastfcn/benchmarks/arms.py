@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from fastfcn import heap
 from fastfcn.benchmarks.protocol import Call
 from fastfcn.errors import UserError
 from fastfcn.exporting.comparison import Agreement
+
+#: The row of ours without `Arm.kept_heap`.
+HEAP_NOT_KEPT = "ours, heap not kept"
+
+
+def in_both_ways(arm: Arm) -> list[Arm]:
+    """An arm as the C library frees, and as the scripts keep what was freed; once, where nothing can be kept."""
+    return [replace(arm, name=HEAP_NOT_KEPT), replace(arm, kept_heap=True)] if heap.possible() else [arm]
 
 
 class Unavailable(Exception):  # noqa: N818

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fastfcn.benchmarks.arms import Arm, compare_values
+from fastfcn.benchmarks.arms import Arm, compare_values, in_both_ways
 from fastfcn.benchmarks.plain_metrics import Histograms, three_histograms, three_histograms_by_numpy
 from fastfcn.exporting.comparison import Agreement
 from fastfcn.metrics import confusion
@@ -41,13 +41,13 @@ def confusion_arms(mask: Tensor, *, num_classes: int, seed: int) -> list[Arm]:
         pairs = zip(count(prediction, mask, num_classes), three_histograms(prediction, mask, num_classes), strict=True)
         return max((compare_values(a, b, tolerance=0.0) for a, b in pairs), key=lambda each: each.error)
 
-    return [
+    arms = [
         Arm(
             name=name,
             call=partial(count, prediction, mask, num_classes),
             check=partial(check, count),
             items=len(mask),
-            kept_heap=name == "ours",  # as the scripts have it
         )
         for name, count in COUNTS.items()
     ]
+    return [each for arm in arms for each in (in_both_ways(arm) if arm.name == "ours" else [arm])]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fastfcn.benchmarks.arms import Arm, compare_values
+from fastfcn.benchmarks.arms import Arm, compare_values, in_both_ways
 from fastfcn.benchmarks.memory import USABLE
 from fastfcn.benchmarks.plain import PlainEncoding
 from fastfcn.exporting.comparison import TOLERANCE, Agreement
@@ -41,12 +41,10 @@ def encoding_arms(
         found = [compare_values(ours, theirs, tolerance=TOLERANCE) for ours, theirs in pairs]
         return max(found, key=lambda each: each.error)
 
-    def arm(name: str, module: nn.Module, *, kept_heap: bool) -> Arm:
-        return Arm(
-            name=name, call=lambda: once(module), check=lambda: check(module), items=batch, kept_heap=kept_heap
-        )  # fmt: skip
+    def arm(name: str, module: nn.Module) -> Arm:
+        return Arm(name=name, call=lambda: once(module), check=lambda: check(module), items=batch)
 
-    return [arm("plain", plainly, kept_heap=False), arm("ours", layer, kept_heap=True)]
+    return [arm("plain", plainly), *in_both_ways(arm("ours", layer))]
 
 
 def largest_batch(batch: int, *, channels: int, size: int, codewords: int, memory: int | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastfcn import heap
 from fastfcn.benchmarks import exported
 from fastfcn.benchmarks.arms import Arm, Unavailable, compiling
 from fastfcn.benchmarks.machine import has_bfloat16
@@ -143,7 +144,8 @@ def _ladder(device: torch.device) -> list[Row]:
     found, switches, kept_heap = [], dict(OFF), False
     for name, more, precision in (*LADDER, GRAPHS) if device.type == "cuda" else LADDER:
         switches, kept_heap = {**switches, **more}, kept_heap or name == KEPT
-        found.append(Row(name, _optimized(dict(switches)), precision, kept_heap=kept_heap))
+        make = _optimized(dict(switches))
+        found.append(Row(name, _kept(make) if name == KEPT else make, precision, kept_heap=kept_heap))
     return found
 
 
@@ -159,6 +161,17 @@ def _optimized(switches: Mapping[str, Any]) -> Callable[[FastFCN, Tensor], Made]
         return Made(predict, logits_of(optimized(model, {**switches, "compile": False, "cuda_graphs": False})))
 
     return make
+
+
+def _kept(make: Callable[[FastFCN, Tensor], Made]) -> Callable[[FastFCN, Tensor], Made]:
+    """The row of the heap alone, which there is only where freed memory can be kept."""
+
+    def checked(model: FastFCN, image: Tensor) -> Made:
+        if not heap.possible():
+            raise Unavailable("freed memory can be kept by glibc alone, where the environment does not set it up")
+        return make(model, image)
+
+    return checked
 
 
 def _other(convert: Callable[[nn.Module, Tensor], Predict]) -> Callable[[FastFCN, Tensor], Made]:

@@ -130,7 +130,7 @@ def measure_arms(
     its agreement told.
 
     Args:
-        arms: They take turns in this order.
+        arms: They take turns in this order, those that keep the heap behind the others.
         device: Where they compute.
         plan: How often and how long.
         clock: Tells the time of a call.
@@ -144,8 +144,10 @@ def measure_arms(
         if arm.precision == "float32" and arm.name in agreements and not agreements[arm.name].fine
     }
     chosen = [arm for arm in arms if arm.name not in refused]
-    within = {arm.name: heap.kept for arm in chosen if arm.kept_heap}
-    timings = measure({arm.name: arm.call for arm in chosen}, plan, clock, within=within)
+    within = {arm.name: heap.kept for arm in chosen if arm.kept_heap and heap.possible()}
+    # Those of one setting have their turns one behind the other: it changes twice in a round.
+    calls = {arm.name: arm.call for arm in sorted(chosen, key=lambda arm: arm.name in within)}
+    timings = measure(calls, plan, clock, within=within)
     found = []
     for arm in arms:
         if arm.name in refused:
@@ -170,7 +172,7 @@ def measure_arms(
                 agreement=agreements.get(arm.name),
                 items=arm.items,
                 rates=rates,
-                facts=arm.facts,
+                facts={"kept_heap": arm.name in within, **arm.facts},
             )
         )
     return found

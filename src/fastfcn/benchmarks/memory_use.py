@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from fastfcn.benchmarks import tables
+from fastfcn.benchmarks.arms import HEAP_NOT_KEPT
 from fastfcn.benchmarks.bench import Bench, sizes_of
 from fastfcn.benchmarks.memory import METHODS, Peak, peak_memory
 from fastfcn.benchmarks.plain import plain
 from fastfcn.benchmarks.predictions import logits_of
-from fastfcn.benchmarks.training_step import HEAP_NOT_KEPT, step_arms
+from fastfcn.benchmarks.training_step import step_arms
 from fastfcn.report.tables import Column, markdown, number
 
 PARTS = ("backbone", "upsample", "head")
@@ -65,7 +66,7 @@ def run(
         found += _parts(bench, built.train(), images, arm, training=True)
         model.eval()
     steps, _ = step_arms(bench, batch=train_batch, size=(height, width), compiled=False)
-    # What the heap keeps is no peak of a step's own.
+    # Its peaks are those of ours.
     steps = [each for each in steps if each.name != HEAP_NOT_KEPT]
     found += [_use(bench, "training step, optimizer included", each.name, each.call) for each in steps]
     weights = sum(value.numel() * value.element_size() for value in (*model.parameters(), *model.buffers())) / 2**20

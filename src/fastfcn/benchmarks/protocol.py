@@ -22,8 +22,9 @@ Setting = Callable[[], AbstractContextManager[object]]
 #: A median of fewer calls says nothing.
 LEAST = 3
 
-#: Calls by which an arm settles in what the process was set to for it, which are not measured.
-SETTLING = 3
+#: Calls by which an arm settles where what the process is set to has changed, which are not measured: into a setting,
+#: and back to none.
+SETTLING, SETTLING_BACK = 3, 1
 
 #: Calls whose median is compared with that of as many before, to see whether a time still falls.
 WINDOW = 3
@@ -139,26 +140,27 @@ def measure(
         plan: How often and how long.
         clock: Tells the time of a call.
         within: What the process is set to while an arm has its turn, by the arm's name. Arms of one setting that follow
-            one another share it; the first `SETTLING` calls after it was entered are not measured.
+            one another share it; the first `SETTLING` calls in it are not measured, nor are the first `SETTLING_BACK`
+            out of it.
     """
-    with _Place(within or {}) as place:
+    with _Settings(within or {}) as settings:
         warm = {}
         for name, call in arms.items():
-            place.enter(name, call)
+            settings.enter(name, call)
             warm[name] = _warm_up(call, plan, clock)
         wanted = {name: plan.calls(calls[-1]) for name, (calls, _) in warm.items()}
         rounds = min(wanted.values(), default=0)
         times: dict[str, list[float]] = {name: [] for name in arms}
         for turn in range(rounds):
             for name, call in arms.items():
-                place.enter(name, call)
+                settings.enter(name, call)
                 due = -(-wanted[name] * (turn + 1) // rounds)  # rounded up: the last round brings all that is wanted
                 while len(times[name]) < due:
                     times[name].append(clock.milliseconds(call))
     return {name: _statistics(times[name], len(calls), steady) for name, (calls, steady) in warm.items()}
 
 
-class _Place:
+class _Settings:
     """The setting that the process is in.
 
     Args:
@@ -170,14 +172,14 @@ class _Place:
         self._current: Setting | None = None
         self._open = contextlib.ExitStack()
 
-    def __enter__(self) -> _Place:
+    def __enter__(self) -> _Settings:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._leave()
 
     def enter(self, name: str, call: Call) -> None:
-        """Go into an arm's setting, where the process is not in it, and settle there."""
+        """Go into an arm's setting, or out of another's, where the process is not there yet, and settle."""
         wanted = self._settings.get(name)
         if wanted is self._current:
             return
@@ -185,8 +187,8 @@ class _Place:
         if wanted is not None:
             self._open.enter_context(wanted())
             self._current = wanted
-            for _ in range(SETTLING):
-                call()
+        for _ in range(SETTLING_BACK if wanted is None else SETTLING):
+            call()
 
     def _leave(self) -> None:
         self._open.close()

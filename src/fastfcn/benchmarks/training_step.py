@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastfcn.benchmarks.arms import Arm, Unavailable, autocast, compare_values, compiling
+from fastfcn import heap
+from fastfcn.benchmarks.arms import HEAP_NOT_KEPT, Arm, Unavailable, autocast, compare_values, compiling
 from fastfcn.benchmarks.bench import Bench
 from fastfcn.benchmarks.machine import has_bfloat16
 from fastfcn.benchmarks.plain import plain
@@ -39,8 +40,6 @@ class Way(NamedTuple):
     compiled: bool = False
     kept_heap: bool = True
 
-
-HEAP_NOT_KEPT = "ours, heap not kept"
 
 #: The rows by name.
 OURS = {
@@ -145,7 +144,7 @@ def step_arms(
     arms = [Arm(name="plain", call=first, check=lambda: check(first, TOLERANCE), items=batch)]
     missing = {}
     for name, (precision, compile_model, kept_heap) in OURS.items():
-        if compile_model and not compiled:
+        if (compile_model and not compiled) or (not kept_heap and not heap.possible()):
             continue
         if precision == "bfloat16" and not has_bfloat16(bench.device):
             missing[name] = precision, "this chip does not compute in bfloat16 by itself"
