@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     from fastfcn.report.measuring import FigurePlan, LatencyPlan, Plan
 
     check_types(config)
-    training.quiet_lightning()
+    training.settle_process(keep_heap=True)
     if cfg.out is None and not isinstance(cfg.runs, str):
         raise UserError("runs is not one directory: say where the report goes, e.g. out=outputs/report.")
     if isinstance(cfg.figure, str):

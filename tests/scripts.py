@@ -18,6 +18,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from fastfcn import heap
+
 ROOT = Path(__file__).resolve().parents[1]
 SRC = ROOT / "src"
 
@@ -100,6 +102,8 @@ def call(script: str, *overrides: str, **variables: str) -> Done:
             runpy.run_path(str(SRC / script), run_name="__main__")
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        finally:
+            heap.give_back()  # what the script kept, the tests behind it do not
     return Done(code, out.getvalue(), err.getvalue())
 
 

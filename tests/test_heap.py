@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 
@@ -42,9 +41,7 @@ def by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-glibc = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="another C library than glibc"
-)
+glibc = pytest.mark.skipif(not hasattr(heap._library(), "gnu_get_libc_version"), reason="another C library than glibc")
 
 
 @glibc

@@ -16,7 +16,7 @@ from fastfcn.report.costs import Costs
 from fastfcn.report.estimates import Estimate, difference, estimate
 from fastfcn.report.findings import brackets, findings
 from fastfcn.report.rows import Row, Section, labels, references, run_labels
-from fastfcn.report.speed import Speed, expense, hours, of_runs, processes, told_by_runs
+from fastfcn.report.speed import Speed, comparable, expense, hours, of_runs, processes, told_by_runs
 from fastfcn.timing import Latency
 from fastfcn.types import DataFacts
 from tests.fake_runs import CPU, GPU, provenance, row, run, speed
@@ -255,6 +255,12 @@ def test_speeds_stand_beside_table_2() -> None:
     assert columns["ratio"] == ("×1.00", "-")
     assert columns["measured on"][1] == f"{CPU}, 8 threads, 512 x 512 pixels, float32"
     assert "not all rows were measured in the same way" in beside.speed_notes(part)[0]
+    # the same device, with and without freed memory kept
+    made = [{"speed": speed(5, device=CPU, peak_memory_gib=None, kept_heap=kept)} for kept in (False, True)]
+    rows = [Row("encoding", "jpu", "resnet18", (), (run("jpu", made=seen),)) for seen in made]
+    given, kept = (told for row in rows if (told := of_runs(row)) is not None)
+    assert kept.where == f"{given.where}, freed memory kept"
+    assert not comparable([given, kept])
 
 
 def test_trained_rows_take_the_speed_of_runs_of_speed_alone() -> None:

@@ -11,9 +11,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from fastfcn import launch
 from fastfcn.checkpoint import Checkpoint, read_checkpoint
 from fastfcn.class_entries import entries_of_classes
+from fastfcn.config_types import shown
 from fastfcn.errors import UserError
 from fastfcn.evaluation import check_classes
-from fastfcn.model_options import differences
+from fastfcn.model_options import TARGET, differences
 from fastfcn.module import SegmentationModule
 
 #: ``resume=auto``.
@@ -149,20 +150,18 @@ def _check_model(
     differing = differences(module.config.get("model", {}), checkpoint.model_config)
     if not differing:
         return
-    told = ", ".join(f"{each.key}={_value(each.theirs)}" for each in differing)
+    if key == "resume" and (parts := [each for each in differing if each.key.endswith(TARGET)]):
+        raise UserError(
+            f"resume={path} is of another model, it has {parts[0].theirs} where this one has {parts[0].own}: choose "
+            "the backbone, upsample and head that it was trained with (config.yaml in its run directory)."
+        )
+    told = ", ".join(f"{each.key}={shown(each.theirs)} (here {shown(each.own)})" for each in differing)
     if key == "resume":
         raise UserError(
-            f"resume={path} was trained with {told}, which this training has otherwise: give it so, or begin a "
-            f"training of its own with its weights by init_from={path}."
+            f"resume={path} was trained with {told}: give the same, or begin a training with its weights by "
+            f"init_from={path}, in a run directory of its own."
         )
-    _say(f"{key}={path} was trained with {told}, which this training has otherwise")
-
-
-def _value(value: object) -> str:
-    """As the command line has it."""
-    return (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
-    )
+    _say(f"{key}={path} was trained with {told}")
 
 
 def _take_over(path: str, module: SegmentationModule) -> None:

@@ -55,7 +55,7 @@ def check_types(config: Mapping[str, Any]) -> None:
     if wrong:
         # Interpolation copies a value to longer keys, backbone.depth to model.backbone.depth: name the short one.
         key, value, wanted = min(wrong, key=lambda found: found.key.count("."))
-        raise UserError(f"{key}={_shown(value)}: give {wanted}.")
+        raise UserError(f"{key}={shown(value)}: give {wanted}.")
     trainer = config.get("trainer")
     if isinstance(trainer, Mapping):
         timers = (entry for entry in (config.get("callbacks") or {}).values() if isinstance(entry, Mapping))
@@ -168,7 +168,10 @@ def _is_bare(value: object) -> bool:
     return isinstance(value, bool | int | float)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A plain value as the command line has it: ``null``, ``true``, ``[1,2]``."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

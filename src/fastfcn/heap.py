@@ -27,6 +27,9 @@ _KEEPING = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}
 _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
 
 
+_state = {"kept": False}
+
+
 def keep() -> bool:
     """Keep freed memory in this process, and in those that it forks, from now on.
 
@@ -37,18 +40,26 @@ def keep() -> bool:
         Whether it is kept: not where the C library is another than glibc, nor where the environment has settings of its
         own for malloc, which stay.
     """
-    return _set(_KEEPING)
+    _state["kept"] = _set(_KEEPING)
+    return _state["kept"]
+
+
+def is_kept() -> bool:
+    """Whether this process keeps freed memory by `keep`."""
+    return _state["kept"]
 
 
 def possible() -> bool:
-    """Whether `keep` does anything here."""
+    """Whether `keep` does anything here; it knows nothing of another allocator that was loaded before glibc's."""
     users = any(name in os.environ for name in _VARIABLES) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     return not users and hasattr(_library(), "gnu_get_libc_version")
 
 
 def give_back() -> None:
     """Give freed memory back again, what was kept at once; the opposite of `keep`."""
-    _set(_GIVING)
+    if _state["kept"]:
+        _set(_GIVING)
+        _state["kept"] = False
     trim()
 
 

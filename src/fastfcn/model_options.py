@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+TARGET = "_target_"
+
 #: Where weights come from before a training, which says nothing of what the model computes.
-_BEGINNING = frozenset({"weights"})
+_BEGINNING = "backbone.weights"
 
 #: Parts that are groups of the configuration, and keys of their own there.
 _GROUPS = ("backbone", "upsample", "head")
+
+#: Options that the configuration gives by a key of its root.
+_AT_THE_ROOT = {"backbone.output_stride": "output_stride", "head.kernel_size": "head_kernel_size"}
+
+_UNKNOWN = object()
 
 
 class Difference(NamedTuple):
     """An option that differs.
 
     Attributes:
-        key: As it is given on the command line: ``backbone.dilate``, ``model.align_corners``.
+        key: As it is given on the command line: ``backbone.dilate``, ``model.align_corners``; it ends with `TARGET`
+            where the two have other parts there.
         own: The value here.
         theirs: The value there.
     """
@@ -27,19 +37,43 @@ class Difference(NamedTuple):
 
 
 def differences(own: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Difference]:
-    """Compare two models' configurations, resolved and plain, by the options that both have.
+    """Compare two models' configurations, resolved and plain; the classes that the first one names can be imported.
 
-    An option that one of them does not name came into being after it was written, or is a default: nothing is said.
+    An option that one of them does not name has the default of its class; where there is none, nothing is said.
     """
-    return list(_compare(own, theirs, ()))
+    return list(_compare(own, theirs, ())) if own else []  # a program's own model has no configuration
 
 
 def _compare(own: Mapping[str, Any], theirs: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Difference]:
-    for name, value in own.items():
-        if name not in theirs or name in _BEGINNING:
+    if own.get(TARGET) != theirs.get(TARGET):
+        yield Difference(_key((*path, TARGET)), own.get(TARGET), theirs.get(TARGET))
+        return
+    defaults = _defaults(own.get(TARGET))
+    for name in dict.fromkeys([*own, *theirs]):
+        key = _key((*path, name))
+        value, other = (_plain(config.get(name, defaults.get(name, _UNKNOWN))) for config in (own, theirs))
+        if name.startswith("_") or key == _BEGINNING or _UNKNOWN in (value, other):
             continue
-        other, here = theirs[name], (*path, name)
         if isinstance(value, Mapping) and isinstance(other, Mapping):
-            yield from _compare(value, other, here)
+            yield from _compare(value, other, (*path, name))
         elif value != other:
-            yield Difference(".".join(here if here[0] in _GROUPS else ("model", *here)), value, other)
+            yield Difference(key, value, other)
+
+
+def _key(path: tuple[str, ...]) -> str:
+    key = ".".join(path if path[0] in _GROUPS else ("model", *path))
+    return _AT_THE_ROOT.get(key, key)
+
+
+def _defaults(target: str | None) -> dict[str, Any]:
+    """The defaults of a class's arguments."""
+    module, _, name = (target or "").rpartition(".")
+    if not module:
+        return {}
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+
+def _plain(value: Any) -> Any:
+    """Defaults are tuples where files have lists."""
+    return list(value) if isinstance(value, tuple) else value

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastfcn import heap
 from fastfcn.errors import UserError
 from fastfcn.provenance import cpu_model
 from fastfcn.timing import latency
@@ -68,5 +69,6 @@ class Speed:
             "precision": "float32",
             "device": torch.cuda.get_device_name(device) if cuda else cpu_model(),
             "threads": torch.get_num_threads(),
+            "kept_heap": heap.is_kept(),
             "peak_memory_gib": torch.cuda.max_memory_allocated(device) / 2**30 if cuda else None,
         }

@@ -120,12 +120,12 @@ def run(
 
     def trained() -> list[Target]:
         parts = {
+            "step": training.step(bench, rates, batch=2, size=train, compiled=compiled),
+            "loss": training.cross_entropy(bench, rates, batch=4, size=loss),
+            "confusion": training.confusion(bench, rates, batch=4, num_classes=150),
             "encoding": training.encoding(
                 bench, rates, batch=encoding_batch, channels=512, size=encoding_size, codewords=32
             ),
-            "loss": training.cross_entropy(bench, rates, batch=4, size=loss),
-            "confusion": training.confusion(bench, rates, batch=4, num_classes=150),
-            "step": training.step(bench, rates, batch=2, size=train, compiled=compiled),
         }
         tables_of.update({part.title: part.found for part in parts.values()})
         encoding, losses = parts["encoding"].found, parts["loss"].found

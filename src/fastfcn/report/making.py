@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fastfcn import heap
 from fastfcn.errors import UserError
 from fastfcn.report import beside, csv_files, latex, missing, scatter, tables, text
 from fastfcn.report.claims import claims
@@ -16,7 +17,7 @@ from fastfcn.report.gathering import Gathered
 from fastfcn.report.measuring import Plan, measure
 from fastfcn.report.origin import device_name
 from fastfcn.report.rows import Section, arrange, labels, references, run_labels
-from fastfcn.report.speed import comparable, of_costs, told_by_runs
+from fastfcn.report.speed import KEPT, comparable, of_costs, told_by_runs
 from fastfcn.whole_files import check_folder, write_text
 
 REPORT_FILE = "report.md"
@@ -99,7 +100,8 @@ def _part(section: Section, sections: Sequence[Section], plan: Plan, out: Path, 
         part = part._replace(measured=measured, notes=notes)
         if measured is not None and measured.timing is not None:
             layout = ", channels_last" if measured.timing.channels_last else ""
-            where = f"{device_name(measured.timing.device)}, {measured.pixels} pixels, float32{layout}"
+            kept = KEPT if measured.timing.device.type == "cpu" and heap.is_kept() else ""
+            where = f"{device_name(measured.timing.device)}, {measured.pixels} pixels, float32{layout}{kept}"
             part = part._replace(speeds=[None if c is None else of_costs(c, where) for c in measured.costs])
     picture = Path(SCATTER_FILE)
     file = f"{picture.stem}{number}{picture.suffix}"

@@ -10,6 +10,9 @@ from fastfcn.report.costs import Costs
 from fastfcn.report.rows import Row, Section
 from fastfcn.report.runs import Run
 
+#: Of a CPU's speed that was measured with `fastfcn.heap`.
+KEPT = ", freed memory kept"
+
 
 class Speed(NamedTuple):
     """Of one row's model, one image at a time.
@@ -140,7 +143,8 @@ def _where(speed: dict[str, object]) -> str:
     pixels = " x ".join(map(str, size)) + " pixels" if isinstance(size, list) else "unknown size"
     memory = speed.get("peak_memory_gib")
     threads = f"{speed['threads']} threads" if memory is None and speed.get("threads") else None
-    return ", ".join(str(part) for part in (speed.get("device"), threads, pixels, speed.get("precision")) if part)
+    parts = (speed.get("device"), threads, pixels, speed.get("precision"))
+    return ", ".join(str(part) for part in parts if part) + (KEPT if memory is None and speed.get("kept_heap") else "")
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fastfcn import status
+from fastfcn.config_types import shown
 from fastfcn.errors import UserError
 from fastfcn.naming import RESULTS_FILE, SWEEP_FILE
 from fastfcn.whole_files import write_text
 
 #: Settings in which two runs of the same job may differ: places, processes, and what is watched or logged.
 FREE_SETTINGS = (
-    "paths", "logger", "resume", "run_name", "compile", "data.num_workers", "data.dataset.cache_dir",
+    "paths", "logger", "resume", "run_name", "compile", "keep_heap", "data.num_workers", "data.dataset.cache_dir",
     "callbacks.progress", "callbacks.show_summary", "callbacks.learning_rate", "callbacks.draw_predictions",
     "callbacks.log_classes", "callbacks.timer", "callbacks.best.dirpath", "callbacks.last.dirpath",
     "callbacks.report_to_study", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
@@ -62,7 +63,7 @@ def combine(rows: Sequence[Mapping[str, Any]], values: Sequence[Sequence[str]], 
     """
     jobs: list[tuple[str, ...]] = []
     for row in rows or ({},):
-        own = {key: f"{key}={_text(value)}" for key, value in row.items()}
+        own = {key: f"{key}={shown(value)}" for key, value in row.items()}
         for combination in values:
             given = {item.partition("=")[0].lstrip("+"): item for item in combination}
             if all(given.get(key, item) == item for key, item in own.items()):
@@ -121,6 +122,7 @@ def _told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
         found[_ROOT] = Path(str(found[_ROOT])).name
     if config.get("speed") is not None:
         found["trainer.accelerator"] = config.get("trainer", {}).get("accelerator")
+        found["keep_heap"] = config.get("keep_heap")
     return found
 
 
@@ -160,15 +162,10 @@ def quoted(value: object) -> str:
     return f"'{text}'"
 
 
-def _text(value: Any) -> str:
-    """A scalar as Hydra's grammar reads it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _filters(rows: Sequence[Mapping[str, Any]], values: Sequence[Sequence[str]]) -> str:
     keys = {key for row in rows for key in row}
     given = dict.fromkeys(item for combination in values for item in combination if item.partition("=")[0] in keys)
     choices = "; ".join(
-        f"{key}={','.join(dict.fromkeys(_text(row[key]) for row in rows if key in row))}" for key in sorted(keys)
+        f"{key}={','.join(dict.fromkeys(shown(row[key]) for row in rows if key in row))}" for key in sorted(keys)
     )
     return f"{' '.join(given)}: its rows have {choices}"
