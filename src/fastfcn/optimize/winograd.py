@@ -15,6 +15,11 @@ from fastfcn.models.products import suits as suits_product
 #: Channels, in and out, from which on a convolution gains by it; with fewer the transforms cost what they save.
 MIN_CHANNELS = 256
 
+#: Multiplications of each product of matrices, tiles x channels in x channels out, from which on the filtering gains:
+#: with fewer tiles more time goes into reading its weights, of which there are 4 times as many, than is saved. On an AMD
+#: EPYC the two were equal at 4 << 20, whatever the channels and the map's size, in float32 and in bfloat16.
+MIN_PRODUCT = 6 << 20
+
 
 class Transform(NamedTuple):
     """The matrices of F(m x m, 3 x 3) (Lavin and Gray, CVPR 2016, section 4): Y = A^T [(G g G^T) . (B^T d B)] A.
@@ -86,28 +91,35 @@ class Winograd(nn.Module):
     """A 3x3 convolution, dilated or not, as (m + 2)^2 matrix products of tiles that overlap by two rows and columns.
 
     The transforms on both sides of a tile are one product each with the Kronecker square of the matrix. A dilated
-    convolution is an ordinary one on each of the d x d grids of every d-th position.
+    convolution is an ordinary one on each of the d x d grids of every d-th position. A map of few tiles is convolved as
+    before.
 
     Args:
         conv: what `suits` finds suitable.
         transform: F2 or F4.
         onednn: Whether the products are oneDNN's, one by one, or torch's, in a batch.
+        min_product: Multiplications of a product from which on the filtering is used.
     """
 
+    kernel: Tensor
     weight: Tensor
     bias: Tensor | None
     into: Tensor
     back: Tensor
 
-    def __init__(self, conv: nn.Conv2d, transform: Transform, *, onednn: bool = False) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, transform: Transform, *, onednn: bool = False, min_product: int = MIN_PRODUCT
+    ) -> None:
         super().__init__()
         self.size = len(transform.a)
         self.dilation = conv.dilation[0]
         self.onednn = onednn
+        self.min_product = min_product
         kernel = conv.weight.detach()
         b, g, a = (torch.tensor(matrix, dtype=torch.float64, device=kernel.device) for matrix in transform)
         # (O, C, 3, 3) -> ((m + 2)^2, O, C)
         weight = torch.einsum("ia,ocab,jb->ijoc", g, kernel.double(), g).flatten(0, 1)
+        self.register_buffer("kernel", kernel.clone())
         self.register_buffer("weight", weight.to(kernel.dtype).contiguous())
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().clone())
         self.register_buffer("into", torch.kron(b, b).to(kernel.dtype))  # ((m + 2)^2, (m + 2)^2)
@@ -118,6 +130,8 @@ class Winograd(nn.Module):
         m, d = self.size, self.dilation
         batch, _, height, width = x.shape
         down, across = -(-height // (m * d)), -(-width // (m * d))  # tiles of each grid
+        if batch * d * d * down * across * self.weight[0].numel() < self.min_product:
+            return F.conv2d(x, self.kernel, self.bias, padding=d, dilation=d)
         bottom, right = down * m * d - height, across * m * d - width
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, d, d + right, d, d + bottom))
         # (B, d h, d w, C) -> (B d d, h, w, C)
