@@ -16,8 +16,8 @@ from fastfcn.models.products import suits as suits_product
 MIN_CHANNELS = 256
 
 #: Multiplications of each product of matrices, tiles x channels in x channels out, from which on the filtering gains:
-#: with fewer tiles more time goes into reading its weights, of which there are 4 times as many, than is saved. On an AMD
-#: EPYC the two were equal at 4 << 20, whatever the channels and the map's size, in float32 and in bfloat16.
+#: with fewer tiles more time goes into reading its weights, of which there are 4 times as many, than is saved. On an
+#: AMD EPYC the two were equal at 4 << 20, whatever the channels and the map's size, in float32 and in bfloat16.
 MIN_PRODUCT = 6 << 20
 
 
