@@ -89,7 +89,7 @@ loss.aux_weight=-1 | loss.aux_weight=-1 | at least 0
 loss.presence_weight=inf | loss.presence_weight=inf | finite
 loss.gamma=-1 | loss.gamma=-1 | at least 0
 loss.class_weights=rare | loss.class_weights=rare | inverse_frequency
-loss.class_weights=[1,-1] | loss.class_weights=[1, -1] | at least 0
+loss.class_weights=[1,-1] | loss.class_weights=[1,-1] | at least 0
 loss.class_weights=[1,2,3] | loss.class_weights=[1, 2, 3] | one number for each of the 11 classes
 loss.ohem_threshold=2 | loss.ohem_threshold=2 | at most 1
 loss.ohem_min_kept=0 | loss.ohem_min_kept=0 | at least 1 or null
@@ -144,8 +144,8 @@ data.base_size=-3 | data.base_size=-3 | at least 1
 data.scale=[2,1] | data.scale=[2, 1] | 0 < low <= high
 data.scale=[1] | data.scale=[1] | two numbers
 data.scale=1 | data.scale=1 | a list
-data.scale=[a,b] | data.scale=['a', 'b'] | a number
-data.scale=[0.5,inf] | data.scale=[0.5, inf] | finite
+data.scale=[a,b] | data.scale=[a,b] | a number
+data.scale=[0.5,inf] | data.scale=[0.5,inf] | finite
 data.flip=2 | data.flip=2 | at most 1
 data.cat_max_ratio=0 | data.cat_max_ratio=0 | above 0
 data.class_crops=2 | data.class_crops=2 | at most 1

@@ -97,6 +97,14 @@ def test_where_there_are_no_links(path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (loads(path), loads(path.with_name("previous.ckpt"))) == (3, 2)
 
 
+def test_a_name_that_a_file_has_already_leaves_nothing_beside_it(path: Path) -> None:
+    write(path, 0)
+    for _ in range(2):  # the second time the two are one file, which the system does not rename to itself
+        durable.also_known_as(path, path.with_name("another.ckpt"))
+    assert not list(path.parent.glob(f"*{durable.PARTIAL}"))
+    assert loads(path.with_name("another.ckpt")) == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_twenty_random_moments_while_it_writes(path: Path) -> None:
     begun = time.perf_counter()

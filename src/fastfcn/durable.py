@@ -167,6 +167,7 @@ def _keep(path: Path, kept: Path) -> None:
             os.fsync(target.fileno())
     with _announced(kept, *known):
         partial.replace(kept)
+        partial.unlink(missing_ok=True)  # two names of one file are not renamed to each other
 
 
 @contextlib.contextmanager

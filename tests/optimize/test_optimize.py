@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from fastfcn.optimize.products import Pointwise
 from fastfcn.optimize.winograd import F2, F4, Transform, Winograd, suits
 from fastfcn.types import SegmentationOutput
 from tests import official
+
+#: For `Winograd`: on maps of any size.
+ALWAYS: dict[str, Any] = {"min_product": 0, "max_waste": math.inf}
 
 # Neither side is a multiple of 32, or of 8.
 SIZE = (70, 89)
@@ -180,8 +184,8 @@ def test_winograds_products_by_onednn(transform: Transform) -> None:
     x = torch.randn(1, 256, 9, 14)
     with torch.no_grad():
         torch.testing.assert_close(
-            Winograd(conv, transform, onednn=True, min_product=0)(x),
-            Winograd(conv, transform, min_product=0)(x),
+            Winograd(conv, transform, onednn=True, **ALWAYS)(x),
+            Winograd(conv, transform, **ALWAYS)(x),
             rtol=1e-4,
             atol=1e-4,
         )
@@ -216,12 +220,22 @@ def test_minimal_filtering_is_the_convolution(transform: Transform, dilation: in
     assert suits(conv, min_channels=4)
     x = torch.randn(2, 5, *size, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(Winograd(conv, transform, min_product=0)(x), conv(x))
+        torch.testing.assert_close(Winograd(conv, transform, **ALWAYS)(x), conv(x))
+
+
+def test_a_map_that_the_tiles_do_not_fit_is_convolved_as_before() -> None:
+    conv = nn.Conv2d(4, 8, 3, padding=6, dilation=6)  # each of its 36 grids has 2 x 2 positions, a tile 4 x 4
+    layer = Winograd(conv, F4, min_product=0)
+    layer.weight.fill_(torch.nan)
+    few, enough = torch.randn(1, 4, 12, 12), torch.randn(1, 4, 24, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(few), conv(few))
+        assert layer(enough).isnan().all()
 
 
 def test_a_map_of_few_tiles_is_convolved_as_before() -> None:
     conv = nn.Conv2d(4, 8, 3, padding=2, dilation=2)
-    layer = Winograd(conv, F4, min_product=4 * 8 * 16)  # of four tiles in each of the four grids
+    layer = Winograd(conv, F4, min_product=4 * 8 * 16, max_waste=4.0)  # of four tiles in each of the four grids
     layer.weight.fill_(torch.nan)
     few, enough = torch.randn(1, 4, 8, 15), torch.randn(1, 4, 9, 15)
     with torch.no_grad():

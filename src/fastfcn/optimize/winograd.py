@@ -20,6 +20,10 @@ MIN_CHANNELS = 256
 #: AMD EPYC the two were equal at 4 << 20, whatever the channels and the map's size, in float32 and in bfloat16.
 MIN_PRODUCT = 6 << 20
 
+#: Positions of all tiles over those of the map, up to which it gains: the grids of a wide dilation (ASPP's 36 on a map
+#: of 64 x 64) have fewer positions than a tile.
+MAX_WASTE = 1.3
+
 
 class Transform(NamedTuple):
     """The matrices of F(m x m, 3 x 3) (Lavin and Gray, CVPR 2016, section 4): Y = A^T [(G g G^T) . (B^T d B)] A.
@@ -91,14 +95,15 @@ class Winograd(nn.Module):
     """A 3x3 convolution, dilated or not, as (m + 2)^2 matrix products of tiles that overlap by two rows and columns.
 
     The transforms on both sides of a tile are one product each with the Kronecker square of the matrix. A dilated
-    convolution is an ordinary one on each of the d x d grids of every d-th position. A map of few tiles is convolved as
-    before.
+    convolution is an ordinary one on each of the d x d grids of every d-th position. A map of few tiles, or one that
+    they do not fit, is convolved as before.
 
     Args:
         conv: what `suits` finds suitable.
         transform: F2 or F4.
         onednn: Whether the products are oneDNN's, one by one, or torch's, in a batch.
         min_product: Multiplications of a product from which on the filtering is used.
+        max_waste: Positions of the tiles over those of the map up to which it is used.
     """
 
     kernel: Tensor
@@ -108,13 +113,20 @@ class Winograd(nn.Module):
     back: Tensor
 
     def __init__(
-        self, conv: nn.Conv2d, transform: Transform, *, onednn: bool = False, min_product: int = MIN_PRODUCT
+        self,
+        conv: nn.Conv2d,
+        transform: Transform,
+        *,
+        onednn: bool = False,
+        min_product: int = MIN_PRODUCT,
+        max_waste: float = MAX_WASTE,
     ) -> None:
         super().__init__()
         self.size = len(transform.a)
         self.dilation = conv.dilation[0]
         self.onednn = onednn
         self.min_product = min_product
+        self.max_waste = max_waste
         kernel = conv.weight.detach()
         b, g, a = (torch.tensor(matrix, dtype=torch.float64, device=kernel.device) for matrix in transform)
         # (O, C, 3, 3) -> ((m + 2)^2, O, C)
@@ -130,7 +142,9 @@ class Winograd(nn.Module):
         m, d = self.size, self.dilation
         batch, _, height, width = x.shape
         down, across = -(-height // (m * d)), -(-width // (m * d))  # tiles of each grid
-        if batch * d * d * down * across * self.weight[0].numel() < self.min_product:
+        count = d * d * down * across  # tiles of an image
+        few = batch * count * self.weight[0].numel() < self.min_product
+        if few or count * m * m > self.max_waste * height * width:
             return F.conv2d(x, self.kernel, self.bias, padding=d, dilation=d)
         bottom, right = down * m * d - height, across * m * d - width
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, d, d + right, d, d + bottom))
