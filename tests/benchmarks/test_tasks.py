@@ -87,7 +87,7 @@ def test_training(tmp_path: Path) -> None:
     )  # fmt: skip
     bench_call("training", tmp_path, *sizes).check()
     parts = read(tmp_path, "training")["parts"]
-    assert list(parts) == ["encoding", "cross_entropy", "confusion", "step"]
+    assert list(parts) == ["step", "cross_entropy", "confusion", "encoding"]
     for part in parts.values():
         assert part["arms"][0]["name"] == "plain"
         # BatchNorm over so few pixels makes much of bfloat16's rounding.
@@ -187,9 +187,9 @@ def test_table_2_as_a_process(tmp_path: Path) -> None:
     ("task", "overrides", "sentence"),
     [
         ("inference", ["task.models=all"], "task.models=all: give chosen or table2 or upsamplers"),
-        ("inference", ["task.image_size=[0,32]"], "task.image_size=[0, 32]: give a whole number of at least 1"),
+        ("inference", ["task.image_size=[0,32]"], "task.image_size=[0,32]: give a whole number of at least 1"),
         ("inference", ["task.arms=[fast]"], "task.arms: there is no arm 'fast': choose among plain"),
-        ("training", ["task.parts=[all]"], "task.parts=['all']: choose among encoding"),
+        ("training", ["task.parts=[all]"], "task.parts=['all']: choose among step"),
         ("scaling", ["task.classes=[1]"], "task.classes=[1]: segmentation needs at least 2 classes"),
         ("targets", ["task.groups=[all]"], "task.groups=['all']: choose among inference"),
         ("memory", ["device=tpu"], "device=tpu: choose auto, cpu or cuda"),

@@ -138,19 +138,23 @@ def test_the_scripts_take_the_address(pushed: str, trained: Trained, tmp_path: P
     assert "On test of" in (tmp_path / "b" / "README.md").read_text()
 
 
-def test_a_training_begins_with_it(pushed: str, trained: Trained, tmp_path: Path) -> None:
+def test_a_training_begins_with_it(
+    pushed: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Module(NamedTuple):
         model: torch.nn.Module
         facts: Any
+        config: dict[str, Any]
 
     model = fastfcn.load_model(trained.ckpt)
     with torch.no_grad():
         for value in model.parameters():
             value.zero_()
-    facts = read_checkpoint(trained.ckpt).facts
+    before = read_checkpoint(trained.ckpt)
     trainer: Any = None
-    module: Any = Module(model, facts)
+    module: Any = Module(model, before.facts, {"model": before.model_config})
     assert choose(trainer, module, run_dir=tmp_path, resume=None, init_from="hf://user/scenes") is None
+    assert "was trained with" not in capsys.readouterr().out  # options are the same after their way to the hub and back
     assert torch.equal(logits(model.eval()), logits(fastfcn.load_model(trained.ckpt)))
 
 
