@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -67,10 +67,9 @@ def _key(path: tuple[str, ...]) -> str:
 
 def _defaults(target: str | None) -> dict[str, Any]:
     """The defaults of a class's arguments."""
-    module, _, name = (target or "").rpartition(".")
-    if not module:
+    if target is None:
         return {}
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    parameters = inspect.signature(pkgutil.resolve_name(target)).parameters.values()
     return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
 
 

@@ -20,12 +20,9 @@ from fastfcn.models.fastfcn import FastFCN
 from fastfcn.optimize import Optimize, rewriting, running
 from fastfcn.optimize.folding import fold_batch_norms
 from fastfcn.optimize.products import Pointwise
-from fastfcn.optimize.winograd import F2, F4, Transform, Winograd, suits
+from fastfcn.optimize.winograd import F2, F4, MAX_WASTE, Transform, Winograd, suits
 from fastfcn.types import SegmentationOutput
 from tests import official
-
-#: For `Winograd`: on maps of any size.
-ALWAYS: dict[str, Any] = {"min_product": 0, "max_waste": math.inf}
 
 # Neither side is a multiple of 32, or of 8.
 SIZE = (70, 89)
@@ -47,6 +44,13 @@ OFF: dict[str, Any] = {
     "compile": False,
     "cuda_graphs": False,
 }
+
+
+@pytest.fixture(autouse=True)
+def on_maps_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' maps are too small for Winograd's filtering to gain by; it is to be what is tested."""
+    monkeypatch.setattr(Winograd, "min_product", 0)
+    monkeypatch.setattr(Winograd, "max_waste", math.inf)
 
 
 def built(backbone: str, upsample: str, head: str, *overrides: str) -> FastFCN:
@@ -184,10 +188,7 @@ def test_winograds_products_by_onednn(transform: Transform) -> None:
     x = torch.randn(1, 256, 9, 14)
     with torch.no_grad():
         torch.testing.assert_close(
-            Winograd(conv, transform, onednn=True, **ALWAYS)(x),
-            Winograd(conv, transform, **ALWAYS)(x),
-            rtol=1e-4,
-            atol=1e-4,
+            Winograd(conv, transform, onednn=True)(x), Winograd(conv, transform)(x), rtol=1e-4, atol=1e-4
         )
 
 
@@ -220,12 +221,13 @@ def test_minimal_filtering_is_the_convolution(transform: Transform, dilation: in
     assert suits(conv, min_channels=4)
     x = torch.randn(2, 5, *size, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(Winograd(conv, transform, **ALWAYS)(x), conv(x))
+        torch.testing.assert_close(Winograd(conv, transform)(x), conv(x))
 
 
-def test_a_map_that_the_tiles_do_not_fit_is_convolved_as_before() -> None:
+def test_a_map_that_the_tiles_do_not_fit_is_convolved_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Winograd, "max_waste", MAX_WASTE)
     conv = nn.Conv2d(4, 8, 3, padding=6, dilation=6)  # each of its 36 grids has 2 x 2 positions, a tile 4 x 4
-    layer = Winograd(conv, F4, min_product=0)
+    layer = Winograd(conv, F4)
     layer.weight.fill_(torch.nan)
     few, enough = torch.randn(1, 4, 12, 12), torch.randn(1, 4, 24, 24)
     with torch.no_grad():
@@ -233,9 +235,10 @@ def test_a_map_that_the_tiles_do_not_fit_is_convolved_as_before() -> None:
         assert layer(enough).isnan().all()
 
 
-def test_a_map_of_few_tiles_is_convolved_as_before() -> None:
+def test_a_map_of_few_tiles_is_convolved_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Winograd, "min_product", 4 * 8 * 16)  # of four tiles in each of the four grids
     conv = nn.Conv2d(4, 8, 3, padding=2, dilation=2)
-    layer = Winograd(conv, F4, min_product=4 * 8 * 16, max_waste=4.0)  # of four tiles in each of the four grids
+    layer = Winograd(conv, F4)
     layer.weight.fill_(torch.nan)
     few, enough = torch.randn(1, 4, 8, 15), torch.randn(1, 4, 9, 15)
     with torch.no_grad():

@@ -91,6 +91,9 @@ def test_the_kind_of_device_counts_where_speed_is_measured() -> None:
     assert list(differences({**gpu, "speed": {"warmup": 1}}, {**cpu, "speed": {"warmup": 1}})) == [
         "trainer.accelerator"
     ]
+    kept, given = ({"keep_heap": keep} for keep in (True, False))
+    assert differences(kept, given) == {}
+    assert list(differences({**kept, "speed": {"warmup": 1}}, {**given, "speed": {"warmup": 1}})) == ["keep_heap"]
 
 
 def test_what_ends_or_chooses_counts() -> None:

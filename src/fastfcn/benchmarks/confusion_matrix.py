@@ -41,7 +41,7 @@ def confusion_arms(mask: Tensor, *, num_classes: int, seed: int) -> list[Arm]:
         pairs = zip(count(prediction, mask, num_classes), three_histograms(prediction, mask, num_classes), strict=True)
         return max((compare_values(a, b, tolerance=0.0) for a, b in pairs), key=lambda each: each.error)
 
-    arms = [
+    return in_both_ways(
         Arm(
             name=name,
             call=partial(count, prediction, mask, num_classes),
@@ -49,5 +49,4 @@ def confusion_arms(mask: Tensor, *, num_classes: int, seed: int) -> list[Arm]:
             items=len(mask),
         )
         for name, count in COUNTS.items()
-    ]
-    return [each for arm in arms for each in (in_both_ways(arm) if arm.name == "ours" else [arm])]
+    )

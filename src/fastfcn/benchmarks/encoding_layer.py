@@ -44,7 +44,7 @@ def encoding_arms(
     def arm(name: str, module: nn.Module) -> Arm:
         return Arm(name=name, call=lambda: once(module), check=lambda: check(module), items=batch)
 
-    return [arm("plain", plainly), *in_both_ways(arm("ours", layer))]
+    return in_both_ways([arm("plain", plainly), arm("ours", layer)])
 
 
 def largest_batch(batch: int, *, channels: int, size: int, codewords: int, memory: int | None) -> int:

@@ -46,7 +46,7 @@ def loss_arms(mask: Tensor, *, num_classes: int, stride: int, seed: int) -> list
         found = [compare_values(a, b, tolerance=TOLERANCE) for a, b in zip(once(loss), reference, strict=True)]
         return max(found, key=lambda each: each.error)
 
-    arms = [
+    return in_both_ways(
         Arm(
             name=name,
             call=partial(once, loss),
@@ -54,5 +54,4 @@ def loss_arms(mask: Tensor, *, num_classes: int, stride: int, seed: int) -> list
             items=len(mask),
         )
         for name, loss in LOSSES.items()
-    ]
-    return [each for arm in arms for each in (in_both_ways(arm) if arm.name == "ours" else [arm])]
+    )
